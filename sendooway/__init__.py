@@ -1,0 +1,1 @@
+"""A multi-user, multi-target SMTP submission proxy: log in once, send as all of your identities."""

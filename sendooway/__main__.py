@@ -1,0 +1,7 @@
+"""`python -m sendooway`."""
+
+import sys
+
+from sendooway.cli import main
+
+sys.exit(main())

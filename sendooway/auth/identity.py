@@ -1,0 +1,31 @@
+"""Who logged in, and how a login can end."""
+
+from dataclasses import dataclass
+from enum import Enum
+
+
+@dataclass(frozen=True)
+class Identity:
+    """A local user, as the system's user database names it (never as it was typed)."""
+
+    name: str
+    uid: int
+    gid: int
+    home: str
+
+
+class Verdict(Enum):
+    """The three answers of a back end other than yes."""
+
+    REFUSED = "refused"  # wrong password, unknown or unpermitted user: 535 5.7.8
+    LATER = "later"  # the back end is out of order: 454 4.7.0
+    MALFORMED = "malformed"  # the mechanism's message is: 501 5.5.2
+
+
+class LoginError(Exception):
+    """The login is not granted. `verdict` decides the reply; `reason` is for the log and holds no secret."""
+
+    def __init__(self, verdict: Verdict, reason: str) -> None:
+        super().__init__(reason)
+        self.verdict = verdict
+        self.reason = reason
