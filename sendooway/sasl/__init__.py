@@ -1,0 +1,44 @@
+"""SASL (RFC 4422). One file per mechanism; this is the table of them."""
+
+from collections.abc import Callable, Collection
+
+from sendooway.sasl import cram_md5, login, plain
+from sendooway.sasl.mechanism import Client, PasswordLogin, SaslError, Server
+from sendooway.secret import Secret
+
+__all__ = ["CLIENTS", "SERVERS", "Client", "PasswordLogin", "SaslError", "Server", "choose", "client", "server"]
+
+SERVERS: dict[str, Callable[[], Server]] = {"PLAIN": plain.server, "LOGIN": login.server}
+
+# The strongest first.
+CLIENTS: dict[str, Callable[[str, Secret], Client]] = {
+    "CRAM-MD5": cram_md5.client,
+    "PLAIN": plain.client,
+    "LOGIN": login.client,
+}
+
+
+def server(mechanism: str) -> Server:
+    """The server side of `mechanism` (in capitals). Raises KeyError for one that is not in SERVERS."""
+    return SERVERS[mechanism]()
+
+
+def client(mechanism: str, username: str, password: Secret) -> Client:
+    """The client side of `mechanism` (in capitals). Raises KeyError for one that is not in CLIENTS."""
+    return CLIENTS[mechanism](username, password)
+
+
+def choose(
+    offered: Collection[str], always: Collection[str], never: Collection[str], refused: Collection[str]
+) -> str | None:
+    """The strongest mechanism to try next, None if none is left.
+
+    `offered` is what the smarthost advertises, `always` what is tried even so, `never` what is not; `refused` what this
+    smarthost has refused already.
+    """
+    for mechanism in CLIENTS:
+        if mechanism in never or mechanism in refused:
+            continue
+        if mechanism in offered or mechanism in always:
+            return mechanism
+    return None

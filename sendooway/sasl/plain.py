@@ -1,0 +1,18 @@
+"""PLAIN, RFC 4616: `authzid NUL authcid NUL password` in one message."""
+
+from sendooway.sasl.mechanism import Client, PasswordLogin, SaslError, Server, parse_name
+from sendooway.secret import Secret
+
+
+def server() -> Server:
+    message = yield b""
+    fields = message.split(b"\0")
+    if len(fields) != 3:
+        raise SaslError("a PLAIN message has three fields")
+    authzid, authcid, password = fields
+    return PasswordLogin(parse_name(authcid), parse_name(authzid), Secret(password))
+
+
+def client(username: str, password: Secret) -> Client:
+    yield b"\0" + username.encode("utf-8", "surrogateescape") + b"\0" + password.octets
+    raise SaslError("a challenge after the PLAIN message")

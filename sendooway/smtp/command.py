@@ -1,0 +1,111 @@
+"""Commands (RFC 5321, 4.1): what a line says, and the lines we say to a smarthost."""
+
+import re
+from binascii import Error as Base64Error
+from binascii import a2b_base64
+from dataclasses import dataclass, field
+
+MOST_OCTETS = 512  # of a command line with its CR LF, RFC 5321, 4.5.3.1.4
+# SIZE, BODY, SMTPUTF8, AUTH and the DSN parameters each allow a longer line (26, 17, 10, 500 and 600 octets).
+MOST_OCTETS_OF = {"MAIL": 2048, "RCPT": 2048, "AUTH": 12288}
+
+_VERB = re.compile(rb"[A-Za-z0-9-]+")
+_PRINTABLE = re.compile(rb"[\x20-\x7e]*")
+
+_ATOM = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]+"  # atext and dots: real addresses have dots where RFC 5321 wants none
+_QUOTED = r'"(?:[\x20\x21\x23-\x5b\x5d-\x7e]|\\[\x20-\x7e])*"'
+_DOMAIN = r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?"
+_LITERAL = r"\[[A-Za-z0-9:.-]+\]"
+_MAILBOX = rf"(?:{_ATOM}|{_QUOTED})(?:@(?:{_DOMAIN}|{_LITERAL}))?"
+# A source route must be accepted and should be ignored (RFC 5321, C.).
+_PATH = re.compile(rf"<(?:(?:@[A-Za-z0-9_.,@-]+:)?({_MAILBOX}))?>(?: +(.*))?")
+_PARAMETER = re.compile(r"([A-Za-z0-9][A-Za-z0-9-]*)(?:=([\x21-\x3c\x3e-\x7e]+))?")
+
+
+class CommandError(Exception):
+    """The line is no command we understand. `code` and `enhanced` answer it; the text says why, without quoting."""
+
+    def __init__(self, code: int, enhanced: str, text: str) -> None:
+        super().__init__(text)
+        self.code = code
+        self.enhanced = enhanced
+        self.text = text
+
+
+@dataclass(frozen=True)
+class Command:
+    """A line cut in two: the verb in capitals, and what follows its blanks."""
+
+    verb: str
+    argument: str = field(repr=False)  # of AUTH, it is a password
+
+
+@dataclass(frozen=True)
+class Envelope:
+    """What follows `MAIL FROM:` or `RCPT TO:`. `address` is without brackets, empty for the null reverse-path;
+    `parameters` have their keywords in capitals, and an empty value where there is none."""
+
+    address: str
+    parameters: dict[str, str]
+
+
+def parse(line: bytes) -> Command:
+    """Takes one line without CR LF. Raises CommandError 500 if it is too long for its verb or not printable ASCII."""
+    match = _VERB.match(line)
+    verb = match[0].decode("ascii").upper() if match else ""
+    if len(line) + 2 > MOST_OCTETS_OF.get(verb, MOST_OCTETS):
+        raise CommandError(500, "5.5.2", "Line too long")
+    if not verb or not _PRINTABLE.fullmatch(line):
+        raise CommandError(500, "5.5.2", "Syntax error")
+    return Command(verb, line[len(verb) :].decode("ascii").strip(" "))
+
+
+def parse_mail(argument: str) -> Envelope:
+    """The argument of MAIL: `FROM:<address> parameters`, blanks after the colon allowed. Raises CommandError 501."""
+    return _envelope(argument, "FROM:", "5.1.7", may_be_null=True)
+
+
+def parse_rcpt(argument: str) -> Envelope:
+    """The argument of RCPT: `TO:<address> parameters`, blanks after the colon allowed. Raises CommandError 501."""
+    return _envelope(argument, "TO:", "5.1.3", may_be_null=False)
+
+
+def _envelope(argument: str, keyword: str, bad_address: str, *, may_be_null: bool) -> Envelope:
+    if argument[: len(keyword)].upper() != keyword:
+        raise CommandError(501, "5.5.4", f"Syntax error, say {keyword}<address>")
+    match = _PATH.fullmatch(argument[len(keyword) :].strip(" "))
+    if match is None or not (match[1] or may_be_null):
+        raise CommandError(501, bad_address, "Bad address syntax")
+    parameters: dict[str, str] = {}
+    for word in (match[2] or "").split():
+        parameter = _PARAMETER.fullmatch(word)
+        if parameter is None or parameter[1].upper() in parameters:
+            raise CommandError(501, "5.5.4", "Bad or repeated parameter")
+        parameters[parameter[1].upper()] = parameter[2] or ""
+    return Envelope(match[1] or "", parameters)
+
+
+def format_mail(envelope: Envelope) -> bytes:
+    """The MAIL command with CR LF."""
+    return _format("MAIL FROM", envelope)
+
+
+def format_rcpt(envelope: Envelope) -> bytes:
+    """The RCPT command with CR LF."""
+    return _format("RCPT TO", envelope)
+
+
+def _format(start: str, envelope: Envelope) -> bytes:
+    words = [f"{start}:<{envelope.address}>"]
+    words += [f"{keyword}={value}" if value else keyword for keyword, value in envelope.parameters.items()]
+    return " ".join(words).encode("ascii") + b"\r\n"
+
+
+def parse_base64(text: bytes) -> bytes:
+    """The octets of a SASL message; `=` alone is the empty one (RFC 4954, 4.). Raises CommandError 501."""
+    if text == b"=":
+        return b""
+    try:
+        return a2b_base64(text, strict_mode=True)
+    except Base64Error:
+        raise CommandError(501, "5.5.2", "Cannot decode base64") from None
