@@ -20,13 +20,13 @@ class Security(Enum):
 
 @dataclass(frozen=True, order=True)
 class Origin:
-    """The place in a file that says something, for messages: `FILE:LINE`."""
+    """The place in a file that says something, for messages: `FILE:LINE`, or `FILE` where `line` is 0."""
 
     file: str
     line: int
 
     def __str__(self) -> str:
-        return f"{self.file}:{self.line}"
+        return f"{self.file}:{self.line}" if self.line else self.file
 
 
 @dataclass(frozen=True)
@@ -52,3 +52,36 @@ class Account:
     check_certificate: bool
     credentials: Credentials | None
     origin: Origin = field(compare=False)
+
+
+@dataclass(frozen=True)
+class Unusable:
+    """An account that a file names without all that a login needs. `reason` says what is missing and what to do.
+
+    A file may leave out a password for good reasons, so this is no error of the file: its other accounts serve.
+    But a sender whom `patterns` match is refused, instead of being served by an account that comes later.
+    """
+
+    patterns: tuple[str, ...]
+    reason: str
+    origin: Origin = field(compare=False)
+
+
+class AccountsError(Exception):
+    """A file or mapping cannot be used. `reason` says why and what to do, and quotes nothing that stands there.
+
+    `origin` has line 0 where the whole file is meant.
+    """
+
+    def __init__(self, origin: Origin, reason: str) -> None:
+        super().__init__(f"{origin}: {reason}")
+        self.origin = origin
+        self.reason = reason
+
+
+class NoAccount(Exception):
+    """No account serves the sender. `searched` are the files and mappings that were searched, in this order."""
+
+    def __init__(self, searched: tuple[str, ...]) -> None:
+        super().__init__("no account serves this sender")
+        self.searched = searched

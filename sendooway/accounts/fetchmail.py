@@ -1,0 +1,147 @@
+"""The `fetchmail:` source: smarthosts in the comments of a fetchmail run control file.
+
+    poll mailbox.moon.test proto pop3 user "alice" pass "secret"
+      #sendooway:server "mx.moon.test"
+      #sendooway:tls
+      #sendooway:address "alice@moon.test"
+
+A comment belongs to the user of the entry in which it stands, and before the first user to that one. The first
+`address` closes an account, more of them add to it; any other key then begins the next account of the same user.
+A value with blanks stands in double quotes. In values, a backslash is a backslash.
+"""
+
+import re
+
+from sendooway.accounts import fetchmailrc, pattern
+from sendooway.accounts.account import Account, AccountsError, Credentials, Origin, Security, Unusable
+from sendooway.accounts.fetchmailrc import Annotation, User
+from sendooway.accounts.value import BadValue, at, parse_host, parse_password, parse_port, parse_username
+from sendooway.secret import Secret
+
+_FLAGS = {"tls": "tls", "ssl": "ssl", "nocertcheck": "noCertCheck", "noauth": "noAuth"}
+_KEYS = {**_FLAGS, "server": "server", "port": "port", "user": "user", "pass": "pass", "address": "address"}
+
+_BLANKS = " \t\r\n"
+
+
+def parse(text: str, file: str) -> tuple[Account | Unusable, ...]:
+    """The accounts of a file, as written. `text` is decoded from UTF-8 with `surrogateescape`.
+
+    Raises AccountsError, with the line, for what fetchmail itself would not read, and for an annotation with an
+    unknown key or a bad value, an account without `server`, or one that no `address` closes.
+    """
+    run_control = fetchmailrc.parse(text, file)
+    accounts: list[Account | Unusable] = []
+    for stretch in run_control.stray:
+        accounts += _accounts(stretch, None, file)
+    for poll in run_control.polls:
+        for user in poll.users:
+            accounts += _accounts(user.annotations, user, file)
+    return tuple(sorted(accounts, key=lambda account: account.origin))
+
+
+class _Draft:
+    """What the annotations of one account say; None and False where they say nothing."""
+
+    def __init__(self, origin: Origin) -> None:
+        self.origin = origin
+        self.host: str | None = None
+        self.port: int | None = None
+        self.security: Security | None = None
+        self.username: str | None = None
+        self.password: Secret | None = None
+        self.check_certificate = True
+        self.login = True
+        self.patterns: list[str] = []
+
+
+def _accounts(annotations: tuple[Annotation, ...], user: User | None, file: str) -> list[Account | Unusable]:
+    drafts: list[_Draft] = []
+    keys: set[str] = set()
+    for annotation in annotations:
+        origin = Origin(file, annotation.line)
+        with at(origin):
+            key, value = _parse_annotation(annotation.text)
+            if not drafts or (drafts[-1].patterns and key != "address"):
+                drafts.append(_Draft(origin))
+                keys.clear()
+            if key in keys and key != "address":
+                raise BadValue(f"#sendooway:{key} stands twice before the address that closes the account")
+            keys.add(key)
+            _set(drafts[-1], key, value)
+    return [_account(draft, user) for draft in drafts]
+
+
+def _set(draft: _Draft, key: str, value: str) -> None:
+    match key:
+        case "server":
+            draft.host = parse_host(value)
+        case "port":
+            draft.port = parse_port(value)
+        case "user" if value == "":
+            draft.login = False
+        case "user":
+            draft.username = parse_username(value)
+        case "pass":
+            draft.password = parse_password(value)
+        case "tls" | "ssl":
+            if draft.security:
+                raise BadValue("either #sendooway:tls (STARTTLS) or #sendooway:ssl (implicit TLS), not both")
+            draft.security = Security.STARTTLS if key == "tls" else Security.SMTPS
+        case "noCertCheck":
+            draft.check_certificate = False
+        case "noAuth":
+            draft.login = False
+        case _:
+            draft.patterns.append(pattern.parse(value))
+
+
+def _parse_annotation(text: str) -> tuple[str, str]:
+    """KEY [VALUE], as the key in its main spelling and the bare value (empty for a flag)."""
+    word, *rest = re.split(r"[ \t\r]+", text.strip(_BLANKS), maxsplit=1)
+    key = _KEYS.get(word.lower())
+    if key is None:
+        raise BadValue(f"unknown key after #sendooway: (one of {', '.join(_KEYS.values())})")
+    value = rest[0] if rest else ""
+    if word.lower() in _FLAGS:
+        if value:
+            raise BadValue(f"#sendooway:{key} takes no value")
+    elif not value:
+        raise BadValue(f'#sendooway:{key} needs a value (an empty one is "")')
+    elif value.startswith('"'):
+        if len(value) < 2 or not value.endswith('"'):
+            raise BadValue(f"the value of #sendooway:{key} must end with its closing quote")
+        value = value[1:-1]
+    elif any(blank in value for blank in _BLANKS):
+        raise BadValue(f"the value of #sendooway:{key} has blanks: put it in double quotes")
+    return key, value
+
+
+def _account(draft: _Draft, user: User | None) -> Account | Unusable:
+    if not draft.patterns:
+        raise AccountsError(draft.origin, "no #sendooway:address closes this account before its user's part ends")
+    if draft.host is None:
+        raise AccountsError(draft.origin, "#sendooway:server is missing before the address that closes this account")
+    patterns = tuple(draft.patterns)
+    credentials = None
+    if draft.login:
+        username = draft.username
+        if username is None and user and user.remote:
+            with at(Origin(draft.origin.file, user.line)):
+                username = parse_username(user.remote)
+        password = draft.password or (user.password if user else None)
+        if username is None or password is None:
+            missing = ("user name", "user") if username is None else ("password", "pass")
+            reason = "no {}: add #sendooway:{}, or #sendooway:noAuth, or `{}` to the fetchmail entry"
+            return Unusable(patterns, reason.format(*missing, missing[1]), draft.origin)
+        credentials = Credentials(username, password)
+    security = draft.security or Security.NONE
+    return Account(
+        patterns=patterns,
+        host=draft.host,
+        port=security.default_port if draft.port is None else draft.port,
+        security=security,
+        check_certificate=draft.check_certificate,
+        credentials=credentials,
+        origin=draft.origin,
+    )

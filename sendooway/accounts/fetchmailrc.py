@@ -1,0 +1,500 @@
+"""What fetchmail reads in its run control file: its grammar, as fetchmail 6.4 has it.
+
+    file       = *statement
+    statement  = "set" global-option / entry
+    entry      = ("poll" / "skip") string *server-option [users] / "defaults" *server-option [users]
+    users      = 1*user-option / 1*("user" name *user-option)
+    name       = string ["there"] / local-names "here"
+
+Words are apart by blanks, line ends and `, ; :`. Some words are noise. `user`, `pass`, `is`, `to` and `=` make a string
+of the next word, whatever it is. The comments that begin with `#sendooway:` are kept, with the user they stand in.
+
+One thing that fetchmail accepts is an error here: a comment on a last line that has no line end. fetchmail takes its
+words for strings, which nobody who wrote them meant.
+"""
+
+import re
+from bisect import bisect_right
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from enum import Enum, auto
+
+from sendooway.accounts.account import AccountsError, Origin
+from sendooway.secret import Secret
+
+
+@dataclass(frozen=True, slots=True)
+class Annotation:
+    """A comment `#sendooway:TEXT` in the line `line`. TEXT may hold a password."""
+
+    text: str = field(repr=False)
+    line: int
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """One mailbox of an entry, with what it takes over from the entry and from the file's defaults.
+
+    `remote` is the login name at the server, None where fetchmail would use the name of the local user. `local_names`
+    are (name here, None) or (name there, name here); `wildcard` says that `*` is among them. `annotations` stand in
+    this user's part of the file, which for the first user begins at the head of the entry.
+    """
+
+    remote: str | None
+    password: Secret | None
+    local_names: tuple[tuple[str, str | None], ...]
+    wildcard: bool
+    ssl: bool
+    annotations: tuple[Annotation, ...]
+    line: int
+
+
+@dataclass(frozen=True, slots=True)
+class Poll:
+    """One server entry; it has at least one user. `port` is a number or the name of a service, as written."""
+
+    server: str
+    via: str | None
+    skip: bool
+    protocol: str
+    port: str | None
+    users: tuple[User, ...]
+    line: int
+
+
+@dataclass(frozen=True, slots=True)
+class RunControl:
+    """A whole file. `stray` are the stretches of annotations that stand in no entry, or in `defaults`."""
+
+    polls: tuple[Poll, ...]
+    stray: tuple[tuple[Annotation, ...], ...]
+
+
+def parse(text: str, file: str) -> RunControl:
+    """Read the text of a run control file. Raises AccountsError with the line where fetchmail would not go on."""
+    return _Parser(text, file).file()
+
+
+class _Kind(Enum):
+    """The tokens that are no keywords. A keyword's kind is its main spelling, `no keep` and `nokeep` are one."""
+
+    STRING = auto()
+    NUMBER = auto()
+    PROTOCOL = auto()
+    AUTHENTICATION = auto()
+    EQUALS = auto()
+    ANNOTATION = auto()
+    UNENDED_COMMENT = auto()
+    END = auto()
+
+
+class _Argument(Enum):
+    """What follows the keyword of an option: the words for it in messages, and the tokens that it may be."""
+
+    def __init__(self, words: str, *kinds: _Kind | str) -> None:
+        self.words = words
+        self.kinds = kinds
+
+    NOTHING = ("nothing",)
+    STRING = ("a string", _Kind.STRING)
+    STRINGS = ("strings", _Kind.STRING)
+    NUMBER = ("a number", _Kind.NUMBER)
+    NUMBERS = ("numbers", _Kind.NUMBER)
+    PORT = ("a port number from 1 to 65535", _Kind.NUMBER)
+    SERVICE = ("a port number from 1 to 65535 or a service", _Kind.NUMBER, _Kind.STRING)
+    ENVELOPE = ("the name of a header field", _Kind.STRING)
+    PROTOCOL = ("the name of a protocol", _Kind.PROTOCOL)
+    AUTHENTICATION = ("a way to authenticate", _Kind.AUTHENTICATION)
+    POLICY = ("`accept` or `reject`", "accept", "reject")
+
+
+def _flags(*names: str) -> dict[str, _Argument]:
+    return dict.fromkeys([*names, *(f"no {name}" for name in names)], _Argument.NOTHING)
+
+
+_GLOBAL_OPTIONS = {
+    **dict.fromkeys(("logfile", "idfile", "pidfile", "postmaster", "properties"), _Argument.STRING),
+    **_flags("bouncemail", "spambounce", "softbounce", "syslog", "invisible", "showdots"),
+    "daemon": _Argument.NUMBER,
+}
+
+_SERVER_OPTIONS = {
+    **dict.fromkeys(
+        ("via", "principal", "esmtpname", "esmtppassword", "qvirtual", "interface", "monitor", "plugin", "plugout"),
+        _Argument.STRING,
+    ),
+    **dict.fromkeys(("aka", "localdomains"), _Argument.STRINGS),
+    **dict.fromkeys(("interval", "timeout"), _Argument.NUMBER),
+    **_flags("uidl", "checkalias", "dns", "tracepolls"),
+    "protocol": _Argument.PROTOCOL,
+    "port": _Argument.PORT,
+    "service": _Argument.SERVICE,
+    "auth": _Argument.AUTHENTICATION,
+    "envelope": _Argument.ENVELOPE,
+    "no envelope": _Argument.NOTHING,
+    "bad-header": _Argument.POLICY,
+}
+
+_USER_OPTIONS = {
+    **dict.fromkeys(
+        (
+            *("pass", "smtpaddress", "smtpname", "mda", "bsmtp", "pre", "post", "properties"),
+            *("sslkey", "sslcert", "sslproto", "sslcertfile", "sslcertpath", "sslcommonname", "sslfingerprint"),
+        ),
+        _Argument.STRING,
+    ),
+    **dict.fromkeys(("folder", "smtphost", "fetchdomains"), _Argument.STRINGS),
+    **dict.fromkeys(
+        ("limit", "warnings", "fetchlimit", "fetchsizelimit", "fastuidl", "batchlimit", "expunge"), _Argument.NUMBER
+    ),
+    **_flags("keep", "flush", "limitflush", "fetchall", "rewrite", "forcecr", "stripcr", "pass8bits", "dropstatus"),
+    **_flags("dropdelivered", "mimedecode", "idle", "ssl", "sslcertck"),
+    "lmtp": _Argument.NOTHING,
+    "antispam": _Argument.NUMBERS,
+}
+
+_SPELLINGS = {
+    "server": "poll",
+    "local": "localdomains",
+    "proto": "protocol",
+    "authenticate": "auth",
+    "preauth": "auth",
+    "preauthenticate": "auth",
+    "username": "user",
+    "password": "pass",
+    "folders": "folder",
+    "smtp": "smtphost",
+    "preconnect": "pre",
+    "postconnect": "post",
+    "pass8": "pass8bits",
+    "mimedec": "mimedecode",
+}
+
+# The words that may be written together with their `no`. fetchmail knows no others, not even `nossl`.
+_JOINED = (
+    *("bouncemail", "spambounce", "uidl", "checkalias", "dns", "envelope", "keep", "flush", "limitflush", "fetchall"),
+    *("rewrite", "forcecr", "stripcr", "pass8", "pass8bits", "dropstatus", "dropdelivered", "mimedec", "mimedecode"),
+    "idle",
+)
+
+_PROTOCOLS = ("auto", "pop2", "sdps", "pop3", "imap", "apop", "rpop", "etrn", "odmr", "kpop")
+
+_AUTHENTICATIONS = (
+    *("any", "gssapi", "kerberos_v4", "kerberos4", "kerberos_v5", "kerberos5", "kerberos", "ssh", "external"),
+    *("otp", "opie", "cram", "cram-md5", "msn", "ntlm"),
+)
+
+_NOISE = frozenset(("with", "and", "has", "wants", "options"))
+
+_KEYWORDS: dict[str, _Kind | str] = {
+    **{
+        name: name
+        for name in (
+            *("set", "poll", "skip", "defaults", "user", "is", "to", "here", "there", "no", "accept", "reject"),
+            *_GLOBAL_OPTIONS,
+            *_SERVER_OPTIONS,
+            *_USER_OPTIONS,
+        )
+    },
+    **_SPELLINGS,
+    **{f"no{name}": f"no {_SPELLINGS.get(name, name)}" for name in _JOINED},
+    **dict.fromkeys(_PROTOCOLS, _Kind.PROTOCOL),
+    **dict.fromkeys((name.upper() for name in _PROTOCOLS), _Kind.PROTOCOL),
+    **dict.fromkeys(_AUTHENTICATIONS, _Kind.AUTHENTICATION),
+}
+
+# The longest match wins: what begins with a quoted string and goes on without a blank is a word, with its quotes.
+_TOKEN = re.compile(
+    r"""
+    (?: [;:,\ \t\r\n] | \\\n )*+
+    (?: (?P<comment> \# [^\n]*+ \n? )
+      | (?P<quoted> " [^"=;:,\ \t\r\n]*+ (?: [^"] [^"]*+ " | " (?! [^=;:,\ \t\r\n] ) )
+                  | ' [^'=;:,\ \t\r\n]*+ (?: [^'] [^']*+ ' | ' (?! [^=;:,\ \t\r\n] ) ) )
+      | (?P<word> [^=;:,\ \t\r\n]++ )
+      | (?P<equals> = )
+      | (?P<end> \Z )  # or else the search would begin anew at each of the last blanks
+    )""",
+    re.VERBOSE,
+)
+
+_ANNOTATION = "#sendooway:"
+
+_ESCAPE = re.compile(r"\\(?:[xX]([0-9a-fA-F]{0,2})|(0[0-7]{0,2})|([1-9][0-9]{0,2})|(\n)|(.)|\Z)", re.DOTALL)
+
+_CONTROLS = {"n": "\n", "t": "\t", "b": "\b", "r": "\r"}
+
+
+def _unescape(raw: str) -> str:
+    """What a string means. For fetchmail it ends at a NUL, as C's strings do."""
+    if "\\" in raw:
+        # An escape stands for one octet, and several may make up one character.
+        raw = _ESCAPE.sub(_escaped, raw).encode("utf-8", "surrogateescape").decode("utf-8", "surrogateescape")
+    return raw.partition("\0")[0]
+
+
+def _escaped(match: re.Match[str]) -> str:
+    hexadecimal, octal, decimal, _, character = match.groups()
+    if hexadecimal is not None:
+        octet = int(hexadecimal or "0", 16)
+    elif octal is not None:
+        octet = int(octal, 8)
+    elif decimal is not None:
+        octet = int(decimal) & 0xFF
+    else:
+        return _CONTROLS.get(character, character) if character else ""
+    return bytes((octet,)).decode("utf-8", "surrogateescape")
+
+
+def _scan(text: str) -> Iterator[tuple[_Kind | str, str, int]]:
+    """The tokens of a file as (kind, string or spelling, offset in `text`); the last one is END."""
+    string_next = authentication_next = negated = False
+    for match in _TOKEN.finditer(text):
+        group = match.lastgroup or ""
+        raw = match[group]
+        offset = match.start(group)
+        kind: _Kind | str
+        if group == "word" and not string_next:
+            if raw in _NOISE:
+                continue
+            kind = _KEYWORDS.get(raw, _Kind.STRING)
+            if kind == "pass" and authentication_next and raw == "password":
+                kind = _Kind.AUTHENTICATION
+            elif kind is _Kind.STRING:
+                if _is_number(raw):
+                    kind = _Kind.NUMBER
+                else:
+                    raw = _unescape(raw)
+        elif group == "word":
+            kind, raw = _Kind.STRING, _unescape(raw)
+        elif group == "quoted":
+            kind, raw = _Kind.STRING, _unescape(raw[1:-1])
+        elif group == "equals":
+            kind = _Kind.EQUALS
+        elif group == "comment":
+            if not raw.endswith("\n"):
+                yield _Kind.UNENDED_COMMENT, "", offset
+            elif raw[: len(_ANNOTATION)].lower() == _ANNOTATION:
+                yield _Kind.ANNOTATION, raw[len(_ANNOTATION) :], offset
+            continue
+        else:
+            continue
+        if kind == "no":
+            negated = True
+            continue
+        string_next = kind in ("user", "pass", "is", "to", _Kind.EQUALS)
+        authentication_next = kind == "auth"
+        yield (f"no {kind}" if negated else kind), raw, offset
+        negated = False
+    yield ("no" if negated else _Kind.END), "", len(text)
+
+
+def _is_number(word: str) -> bool:
+    return word.isascii() and word.removeprefix("-").isdigit()
+
+
+class _Mailbox:
+    """The options of one user as they are being read: name of the option to its argument; `yes` or `no` for flags."""
+
+    __slots__ = ("annotations", "line", "local_names", "options")
+
+    def __init__(self, line: int, annotations: list[Annotation]) -> None:
+        self.line = line
+        self.annotations = annotations
+        self.options: dict[str, str] = {}
+        self.local_names: list[tuple[str, str | None]] = []
+
+    def add(self, names: list[tuple[str, str | None]]) -> None:
+        self.local_names += [name for name in names if name != ("*", None)]
+        if ("*", None) in names:
+            self.options["*"] = "yes"
+
+    def user(self, defaults: "_Mailbox") -> User:
+        options = defaults.options | self.options
+        password = options.get("pass")
+        return User(
+            remote=options.get("user"),
+            password=None if password is None else Secret(password.encode("utf-8", "surrogateescape")),
+            local_names=tuple(self.local_names or defaults.local_names),
+            wildcard="*" in options,
+            ssl=options.get("ssl") == "yes",
+            annotations=tuple(self.annotations),
+            line=self.line,
+        )
+
+
+class _Parser:
+    """Reads the grammar from the top; the current token is `kind` with `value` and `offset`."""
+
+    def __init__(self, text: str, file: str) -> None:
+        self.tokens = _scan(text)
+        self.name = file
+        self.line_starts = [0, *(match.end() for match in re.finditer("\n", text))]
+        self.stray: list[list[Annotation]] = [[]]
+        self.annotations = self.stray[0]
+        self.defaults: _Mailbox | None = None
+        self.polls: list[Poll] = []
+        self.advance()
+
+    def advance(self) -> None:
+        """Go on to the next token. Annotations on the way belong to what is being read."""
+        self.kind, self.value, self.offset = next(self.tokens)
+        while self.kind is _Kind.ANNOTATION:
+            self.annotations.append(Annotation(self.value, self.line_of(self.offset)))
+            self.kind, self.value, self.offset = next(self.tokens)
+
+    def line_of(self, offset: int) -> int:
+        return bisect_right(self.line_starts, offset)
+
+    def error(self, reason: str, offset: int | None = None) -> AccountsError:
+        """An error at an offset, or else at the current token."""
+        if self.kind is _Kind.UNENDED_COMMENT:
+            reason = "a comment needs a line end: add one at the end of the file"
+        return AccountsError(Origin(self.name, self.line_of(self.offset if offset is None else offset)), reason)
+
+    def expected(self, what: str, offset: int | None = None) -> AccountsError:
+        return self.error(f"{what} expected (a string with blanks or any of , ; : = needs quotes)", offset)
+
+    def file(self) -> RunControl:
+        while self.kind is not _Kind.END:
+            match self.kind:
+                case "set":
+                    self.annotations = []
+                    self.stray.append(self.annotations)
+                    self.advance()
+                    self.option(_GLOBAL_OPTIONS)
+                case "poll" | "skip" | "defaults":
+                    self.entry()
+                case _:
+                    raise self.expected("`poll`, `skip`, `defaults`, `set` or an option of the entry")
+        return RunControl(tuple(self.polls), tuple(tuple(stretch) for stretch in self.stray if stretch))
+
+    def entry(self) -> None:
+        keyword, line = self.kind, self.line_of(self.offset)
+        if keyword == "defaults" and (self.polls or self.defaults):
+            raise self.error("`defaults` may stand once, before all other entries")
+        self.annotations = []
+        first = _Mailbox(line, self.annotations)
+        self.advance()
+        server = "defaults" if keyword == "defaults" else self.string()
+        server_options: dict[str, str] = {}
+        while self.kind in _SERVER_OPTIONS:
+            server_options |= self.option(_SERVER_OPTIONS)
+        if keyword == "defaults":
+            self.defaults, *others = self.users(first)
+            if others:
+                raise self.error("`defaults` may have one `user` only")
+            self.defaults.options |= server_options
+            self.stray.append(self.defaults.annotations)
+        else:
+            defaults = self.defaults or _Mailbox(line, [])
+            options = defaults.options | server_options
+            self.polls.append(
+                Poll(
+                    server=server,
+                    via=options.get("via"),
+                    skip=keyword == "skip",
+                    protocol=options.get("protocol", "AUTO"),
+                    port=options.get("port"),
+                    users=tuple(mailbox.user(defaults) for mailbox in self.users(first)),
+                    line=line,
+                )
+            )
+        if self.kind in _SERVER_OPTIONS:
+            raise self.error("this option of the server must stand before its users and their options")
+        if self.kind == "user":
+            raise self.error("the options of the first user need a `user` before them, too")
+
+    def users(self, first: _Mailbox) -> Iterator[_Mailbox]:
+        """The users of an entry. What annotates the entry before its first user belongs to the first."""
+        if self.kind != "user":
+            self.user_options(first)
+            yield first
+            return
+        while self.kind == "user":
+            mailbox = _Mailbox(self.line_of(self.offset), self.annotations)
+            self.advance()
+            names = self.names()
+            if self.take("here"):
+                mailbox.add(names)
+            elif len(names) == 1 and names[0][1] is None:
+                self.take("there")
+                mailbox.options["user"] = names[0][0]
+            else:
+                raise self.expected("`here` after several names")
+            self.user_options(mailbox)
+            self.annotations = []
+            yield mailbox
+
+    def user_options(self, mailbox: _Mailbox) -> None:
+        while True:
+            if self.kind in ("is", "to"):
+                keyword = self.kind
+                self.advance()
+                names = self.names()
+                if keyword == "is" and len(names) == 1 and names[0][1] is None and self.take("there"):
+                    mailbox.options["user"] = names[0][0]
+                else:
+                    self.take("here")
+                    mailbox.add(names)
+            elif self.kind in _USER_OPTIONS:
+                mailbox.options |= self.option(_USER_OPTIONS)
+            else:
+                return
+
+    def names(self) -> list[tuple[str, str | None]]:
+        """1*(string ["=" string])"""
+        names: list[tuple[str, str | None]] = []
+        while not names or self.kind is _Kind.STRING:
+            there = self.string()
+            names.append((there, self.string() if self.take(_Kind.EQUALS) else None))
+        return names
+
+    def option(self, table: dict[str, _Argument]) -> dict[str, str]:
+        """One option of a table: its name and its argument, or `yes` or `no` for a flag. (Of a list, the last.)"""
+        name = self.kind
+        if not isinstance(name, str) or name not in table:
+            raise self.expected("the name of an option")
+        argument = table[name]
+        self.advance()
+        if argument is _Argument.NOTHING:
+            return {name.removeprefix("no "): "no" if name.startswith("no ") else "yes"}
+        if table is _GLOBAL_OPTIONS:
+            self.take(_Kind.EQUALS)
+        elif argument is _Argument.ENVELOPE:
+            self.take(_Kind.NUMBER)
+        offset = self.offset
+        value = self.value_of(argument)
+        match argument:
+            case _Argument.STRINGS | _Argument.NUMBERS:
+                while self.kind in argument.kinds:
+                    value = self.value_of(argument)
+            case _Argument.PROTOCOL if value in ("kpop", "KPOP"):
+                return {name: "POP3", "port": "kpop"}
+            case _Argument.PROTOCOL:
+                value = "POP3" if value in ("sdps", "SDPS") else value.upper()
+            case _Argument.PORT | _Argument.SERVICE:
+                name = "port"
+                if _is_number(value):
+                    # fetchmail's numbers may begin with zeros.
+                    if not (len(value) <= 9 and 1 <= int(value) <= 65535):
+                        raise self.expected(argument.words, offset)
+                    value = str(int(value))
+        return {name: value}
+
+    def string(self) -> str:
+        return self.value_of(_Argument.STRING)
+
+    def value_of(self, argument: _Argument) -> str:
+        """The text of the current token, which must be such an argument; goes on to the next token."""
+        if self.kind not in argument.kinds:
+            raise self.expected(argument.words)
+        value = self.value
+        self.advance()
+        return value
+
+    def take(self, kind: _Kind | str) -> bool:
+        """Whether the current token is of this kind; if so, goes on to the next."""
+        taken = self.kind == kind
+        if taken:
+            self.advance()
+        return taken

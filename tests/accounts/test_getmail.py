@@ -1,0 +1,171 @@
+from contextlib import suppress
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sendooway.accounts import getmail
+from sendooway.accounts.account import Account, AccountsError, Credentials, Origin, Security, Unusable
+from sendooway.secret import Secret
+
+RETRIEVER = """\
+[retriever]
+type = SimplePOP3SSLRetriever
+server = pop.moon.test
+port = 995
+username = alice
+password = secret
+
+[destination]
+type = Maildir
+path = ~/Maildir/
+"""
+
+
+def account(
+    host: str = "mx.moon.test",
+    port: int = 587,
+    security: Security = Security.STARTTLS,
+    username: str = "alice",
+    password: bytes = b"secret",
+    patterns: tuple[str, ...] = ("alice@moon.test",),
+    check_certificate: bool = True,
+) -> Account:
+    credentials = Credentials(username, Secret(password))
+    return Account(patterns, host, port, security, check_certificate, credentials, Origin("rc", 0))
+
+
+TLS = "[sender]\ntype = SimpleSMTPTLSSender\n"
+MOON = "server = mx.moon.test\naddress = alice@moon.test\n"
+
+
+@pytest.mark.parametrize(
+    ("sender", "expected"),
+    [
+        (TLS + MOON, account()),
+        (TLS + "address = alice@moon.test\n", account("pop.moon.test")),
+        (TLS.replace("TLS", "SSL") + MOON, account(port=465, security=Security.SMTPS)),
+        (TLS.replace("TLS", "") + MOON, account(port=25, security=Security.NONE)),
+        (TLS + MOON + "port = 2525\n", account(port=2525)),
+        (TLS + MOON + "Port: smtp\n", account(port=25)),
+        (TLS + MOON + "username = bob\n", account(username="bob")),
+        (TLS + MOON + "password = p = w: # ;\n", account(password=b"p = w: # ;")),
+        (TLS + MOON + 'password = "quotes"\n', account(password=b'"quotes"')),
+        (TLS + MOON + "password = %(here)s %%\n", account(password=b"%(here)s %%")),
+        (TLS + MOON + "password =\n", account(password=b"")),
+        (TLS + MOON + "password =\n  indented\n", account(password=b"indented")),
+        (TLS + MOON + "password = \udce4\n", account(password=b"\xe4")),
+        (TLS + MOON + "password = a\npassword_command = ('b',)\n", account(password=b"a")),
+        (TLS + MOON + "no_certificate_check = Yes\n", account(check_certificate=False)),
+        (TLS + MOON + "no_certificate_check = off\n", account()),
+        (TLS + MOON + "something_else = yes\n", account()),
+        (TLS + "server = m\naddress = *\n", account("m", patterns=("*",))),
+        (
+            TLS + MOON + "address = *@sun.test\nADDRESS = <>\n",
+            account(patterns=("alice@moon.test", "*@sun.test", "<>")),
+        ),
+        (
+            TLS + "server = mx.moon.test\naddress = a@moon.test, b@moon.test\n  c@moon.test,\n\n# no\n  d@moon.test\n",
+            account(patterns=("a@moon.test", "b@moon.test", "c@moon.test", "d@moon.test")),
+        ),
+    ],
+)
+@pytest.mark.parametrize("line_end", ["\n", "\r\n"])
+def test_a_sender_is_an_account(sender: str, expected: Account, line_end: str) -> None:
+    for text in (sender + RETRIEVER, RETRIEVER + sender):
+        assert getmail.parse(text.replace("\n", line_end), "rc") == (expected,)
+
+
+def test_an_account_stands_where_its_section_begins() -> None:
+    assert getmail.parse(RETRIEVER + TLS + MOON, "rc")[0].origin == Origin("rc", 11)
+
+
+def test_an_empty_username_means_no_login() -> None:
+    (found,) = getmail.parse(RETRIEVER + TLS + MOON + "username =\n", "rc")
+    assert isinstance(found, Account)
+    assert found.credentials is None
+
+
+@pytest.mark.parametrize(
+    "text", ["", "# nothing\n", RETRIEVER, RETRIEVER + "[Sender]\nx = y\n", "[DEFAULT]\n[DEFAULT]\n"]
+)
+def test_a_file_without_sender_has_no_account(text: str) -> None:
+    assert getmail.parse(text, "rc") == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "reason"),
+    [
+        (TLS + MOON, 1, "no user name: add username to"),
+        (TLS + MOON + "[retriever]\nusername =\n", 1, "no user name: add username to"),
+        (TLS + MOON + "username = alice\n", 1, "no password: add password to"),
+        (TLS + MOON + "username = alice\npassword_command = ('pass',)\n", 6, "password_command is not run"),
+        (TLS + MOON + "password_command = ('pass',)\n" + RETRIEVER, 5, "password_command is not run"),
+        (TLS + MOON + "[retriever]\nusername = a\npassword_command = ('pass',)\n", 7, "password_command is not run"),
+    ],
+)
+def test_an_account_without_credentials_is_known_but_unusable(text: str, line: int, reason: str) -> None:
+    (found,) = getmail.parse(text, "rc")
+    assert isinstance(found, Unusable)
+    assert found.patterns == ("alice@moon.test",)
+    assert found.origin == Origin("rc", line)
+    assert reason in found.reason
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "reason"),
+    [
+        ("[sender]\n" + MOON, 1, "needs type, one of SimpleSMTPSender"),
+        ("[sender]\ntype = simplesmtpsender\n" + MOON, 2, "must be one of SimpleSMTPSender"),
+        (TLS + "address = *\n", 1, "needs server"),
+        (TLS + MOON.replace("mx.moon.test", "mx/moon"), 3, "host name"),
+        (TLS + MOON.replace("mx.moon.test", ""), 3, "host name"),
+        (TLS + MOON.replace("mx", "mx\n moon"), 4, "one line"),
+        (TLS + MOON + "port = 99999\n", 5, "65535"),
+        (TLS + MOON + "port =\n", 5, "65535"),
+        (TLS + MOON + "no_certificate_check = maybe\n", 5, "1, yes, true, on"),
+        (TLS + "server = mx\n", 1, "needs address"),
+        (TLS + "server = mx\naddress =\n", 1, "needs address"),
+        (TLS + MOON + "address = *,\n secret, b@c\n", 6, "an address must read"),
+        (TLS + MOON + "username = \x01\n", 5, "user name"),
+        (TLS + MOON + "username = a\npassword = a\0b\n", 6, "NUL"),
+        (TLS + MOON + "server = other\n", 5, "twice"),
+        ("[retriever]\nserver = a\nSERVER = b\n", 3, "twice"),
+        ("[a]\n[b]\n[a]\n", 3, "section stands twice"),
+        ("server = secret\n", 1, "section like"),
+        ("[a]\nsecret\n", 2, "`key = value`"),
+        ("[a]\n= secret\n", 2, "`key = value`"),
+        ("[]\n", 1, "section like"),
+        ("\ufeff[a]\n", 1, "section like"),
+    ],
+)
+def test_an_error_names_the_line_and_what_would_be_right(text: str, line: int, reason: str) -> None:
+    with pytest.raises(AccountsError, match=reason) as raised:
+        getmail.parse(text, "rc")
+    assert raised.value.origin == Origin("rc", line)
+    assert "secret" not in str(raised.value)
+
+
+_PIECES = [
+    "[sender]",
+    "[retriever]",
+    "type = SimpleSMTPSender",
+    "server=a",
+    "address=*",
+    "  b@c",
+    "username=",
+    "\t",
+    "=",
+    "[",
+]
+
+
+@given(
+    st.one_of(
+        st.binary().map(lambda octets: octets.decode("utf-8", "surrogateescape")),
+        st.lists(st.sampled_from(_PIECES)).map("\n".join),
+    )
+)
+def test_any_text_gives_accounts_or_an_error(text: str) -> None:
+    with suppress(AccountsError):
+        assert len(getmail.parse(text, "rc")) <= 1

@@ -1,0 +1,191 @@
+from collections.abc import Callable, Mapping
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sendooway import config
+from sendooway.accounts.account import Account, AccountsError, Credentials, NoAccount, Origin, Security, Unusable
+from sendooway.accounts.lookup import MAX_MAPPINGS, expand, look_up, select
+from sendooway.auth.identity import Identity
+from sendooway.secret import Secret
+
+ALICE = Identity("alice", 1000, 1000, "/home/alice")
+PLACE = Origin("/etc/sendooway.conf", 9)
+
+
+def mapping(text: str, line: int = 1) -> config.Mapping:
+    source, _, argument = text.partition(":")
+    return config.Mapping(source, Secret(argument.encode("utf-8", "surrogateescape")), Origin("conf", line))
+
+
+def direct(pattern: str, host: str) -> config.Mapping:
+    return mapping(f"direct:{pattern} {host} 25 user secret")
+
+
+def files(texts: Mapping[str, str]) -> Callable[[str], str]:
+    def read(path: str) -> str:
+        if path not in texts:
+            raise FileNotFoundError(path)
+        return texts[path]
+
+    return read
+
+
+def account(host: str, *patterns: str) -> Account:
+    return Account(patterns, host, 25, Security.NONE, True, None, Origin("rc", 1))
+
+
+FETCHMAILRC = """\
+poll mailbox.moon.test user alice pass secret
+  #sendooway:server moon
+  #sendooway:address *@moon.test
+  #sendooway:server alice-moon
+  #sendooway:address alice@moon.test
+"""
+GETMAILRC = "[sender]\ntype = SimpleSMTPSender\nserver = sun\nusername =\naddress = *@sun.test\n"
+HOME = files({"/home/alice/.fetchmailrc": FETCHMAILRC, "/home/alice/.getmail/getmailrc": GETMAILRC})
+DEFAULTS = [mapping("getmail:%h/.getmail/getmailrc"), mapping("fetchmail:%h/.fetchmailrc", 2)]
+
+
+@pytest.mark.parametrize(
+    ("reverse_path", "mappings", "host"),
+    [
+        ("a@sun.test", DEFAULTS, "sun"),
+        ("ALICE@Moon.test", DEFAULTS, "alice-moon"),
+        ("alice+list@moon.test", DEFAULTS, "alice-moon"),
+        ("bob@moon.test", DEFAULTS, "moon"),
+        # The source that comes first wins, however good a later one would match.
+        ("alice@moon.test", [direct("*", "first"), *DEFAULTS], "first"),
+        ("alice@moon.test", [direct("bob@moon.test", "first"), *DEFAULTS], "alice-moon"),
+        ("alice@moon.test", [*DEFAULTS, direct("*", "last")], "alice-moon"),
+        ("alice@earth.test", [*DEFAULTS, direct("*", "last")], "last"),
+        ("", [*DEFAULTS, direct("*", "star"), direct("<>", "null")], "star"),
+        ("", [*DEFAULTS, direct("<>", "null"), direct("*", "star")], "null"),
+    ],
+)
+def test_the_first_source_with_a_match_serves_the_sender(
+    reverse_path: str, mappings: list[config.Mapping], host: str
+) -> None:
+    assert look_up(reverse_path, mappings, ALICE, HOME, None).host == host
+
+
+def test_an_account_is_found_with_its_place_and_credentials() -> None:
+    found = look_up("bob@moon.test", DEFAULTS, ALICE, HOME, None)
+    assert found.origin == Origin("/home/alice/.fetchmailrc", 2)
+    assert found.credentials == Credentials("alice", Secret(b"secret"))
+
+
+def test_sources_behind_the_first_match_are_not_read() -> None:
+    mappings = [*DEFAULTS, mapping("fetchmail:relative")]
+    assert look_up("a@sun.test", mappings, ALICE, HOME, None).host == "sun"
+
+
+def test_no_account_names_all_that_was_searched_without_secrets() -> None:
+    mappings = [*DEFAULTS, mapping("getmail:/absent"), direct("a@b", "c")]
+    with pytest.raises(NoAccount) as raised:
+        look_up("x@earth.test", mappings, ALICE, HOME, None)
+    assert raised.value.searched == (
+        "/home/alice/.getmail/getmailrc",
+        "/home/alice/.fetchmailrc",
+        "/absent (no such file)",
+        "direct: in conf:1",
+    )
+
+
+def test_what_was_searched_is_printable() -> None:
+    with pytest.raises(NoAccount) as raised:
+        look_up("a@b", [mapping("getmail:/\udce4")], ALICE, files({}), None)
+    assert raised.value.searched == ("/\\udce4 (no such file)",)
+
+
+def test_the_null_reverse_path_is_served_by_the_account_used_last() -> None:
+    last = account("last", "alice@moon.test")
+    assert look_up("", DEFAULTS, ALICE, HOME, last) is last
+    with pytest.raises(NoAccount):
+        look_up("", DEFAULTS, ALICE, HOME, None)
+    with pytest.raises(NoAccount):
+        look_up("x@earth.test", DEFAULTS, ALICE, HOME, last)
+
+
+def test_an_unusable_account_is_an_error_only_where_it_is_the_one_that_matches() -> None:
+    text = (
+        FETCHMAILRC.replace(" pass secret", "")
+        + "  #sendooway:noAuth\n  #sendooway:server x\n  #sendooway:address a@b\n"
+    )
+    read = files({"/rc": text})
+    mappings = [mapping("fetchmail:/rc"), direct("*", "later")]
+    assert look_up("a@b", mappings, ALICE, read, None).host == "x"
+    assert look_up("a@c", mappings, ALICE, read, None).host == "later"
+    with pytest.raises(AccountsError, match=r"^/rc:4: no password: add #sendooway:pass"):
+        look_up("alice@moon.test", mappings, ALICE, read, None)
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        ("carrier-pigeon:x", "conf:1: the source of a mapping must be one of direct, fetchmail, getmail"),
+        ("direct:secret", "conf:1: direct: needs PATTERN"),
+        ("getmail:", "conf:1: getmail: needs an absolute path"),
+        ("getmail:getmailrc", "conf:1: getmail: needs an absolute path"),
+        ("getmail:~/getmailrc", "conf:1: getmail: needs an absolute path"),
+        ("getmail:/a\0b", "conf:1: getmail: needs an absolute path"),
+        ("fetchmail:%h/%x", "conf:1: a % must be followed by u"),
+        ("fetchmail:%h/%", "conf:1: a % must be followed by u"),
+        ("fetchmail:/bad", "/bad:1: `poll`, `skip`"),
+    ],
+)
+def test_a_source_that_cannot_be_used_is_an_error(text: str, error: str) -> None:
+    with pytest.raises(AccountsError) as raised:
+        look_up("a@b", [mapping(text), direct("*", "later")], ALICE, files({"/bad": "secret\n"}), None)
+    assert str(raised.value).startswith(error)
+    assert "secret" not in str(raised.value)
+
+
+def test_the_number_of_mappings_is_limited() -> None:
+    mappings = [mapping("direct:a@b localhost 25 - - noAuth", line) for line in range(1, MAX_MAPPINGS + 2)]
+    with pytest.raises(NoAccount):
+        look_up("x@y", mappings[:-1], ALICE, files({}), None)
+    with pytest.raises(AccountsError, match=r"^conf:1001: no more than 1000 "):
+        look_up("x@y", mappings, ALICE, files({}), None)
+
+
+@pytest.mark.parametrize(
+    ("text", "expanded"),
+    [("", ""), ("/a", "/a"), ("%h/rc", "/home/alice/rc"), ("/m/%u%%%u", "/m/alice%alice"), ("%%h", "%h")],
+)
+def test_percent_sequences_are_expanded(text: str, expanded: str) -> None:
+    assert expand(text, ALICE, PLACE) == expanded
+
+
+def test_what_is_put_in_is_not_expanded_again() -> None:
+    assert expand("%u%h", Identity("%h", 1, 1, "/%u"), PLACE) == "%h/%u"
+
+
+@given(st.text())
+def test_a_text_with_doubled_percent_signs_expands_to_itself(text: str) -> None:
+    assert expand(text.replace("%", "%%"), ALICE, PLACE) == text
+
+
+ADDRESSES = st.sampled_from(["a@m", "A@M", "a+x@m", "b@m", "b@s", "*@m", "*@s", "*", "<>"])
+SENDERS = st.sampled_from(["", "a@m", "a+x@m", "a+y@M", "b@m", "b@s", "c@s", "c@t", "+x@m"])
+
+
+@given(SENDERS, st.lists(st.lists(ADDRESSES, min_size=1, max_size=3)))
+def test_the_best_pattern_wins_and_among_equals_the_first(sender: str, patterns: list[list[str]]) -> None:
+    accounts = tuple(account(str(number), *some) for number, some in enumerate(patterns))
+
+    def rank(pattern: str) -> int:
+        user, _, domain = sender.lower().rpartition("@")
+        bare = user.split("+")[0] or user
+        order = [sender.lower(), f"{bare}@{domain}", f"*@{domain}", "*"] if sender else ["<>", "*"]
+        return order.index(pattern.lower()) if pattern.lower() in order else 9
+
+    ranked = [(min(map(rank, one.patterns)), number) for number, one in enumerate(accounts)]
+    best = min(ranked, default=(9, 0))
+    assert select(sender, accounts) == (accounts[best[1]] if best[0] < 9 else None)
+
+
+def test_unusable_accounts_take_part_in_the_selection() -> None:
+    unusable = Unusable(("a@m",), "no password", PLACE)
+    assert select("a@m", (account("x", "*"), unusable)) is unusable

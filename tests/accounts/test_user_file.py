@@ -1,0 +1,108 @@
+import os
+import socket
+from pathlib import Path
+
+import pytest
+
+from sendooway.accounts.account import AccountsError
+from sendooway.accounts.user_file import MAX_LINE_OCTETS, MAX_OCTETS, read
+
+UID = os.getuid()
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "rc"
+    path.touch(mode=0o600)
+    return path
+
+
+def error(path: Path | str, uid: int = UID) -> str:
+    with pytest.raises(AccountsError) as raised:
+        read(str(path), uid)
+    return str(raised.value)
+
+
+@pytest.mark.parametrize("octets", [b"", b"a\r\nb\x0c\xff\0", "ä\n".encode(), b"\xef\xbb\xbfa"])
+def test_no_octet_of_a_file_is_lost(file: Path, octets: bytes) -> None:
+    file.write_bytes(octets)
+    assert read(str(file), UID).text.encode("utf-8", "surrogateescape") == octets
+
+
+@pytest.mark.parametrize(
+    ("mode", "readable"), [(0o600, False), (0o400, False), (0o700, False), (0o640, True), (0o604, True), (0o755, True)]
+)
+def test_a_file_that_others_may_read_is_reported(file: Path, mode: int, readable: bool) -> None:
+    file.chmod(mode)
+    assert read(str(file), UID).readable_by_others is readable
+
+
+@pytest.mark.parametrize("mode", [0o620, 0o602, 0o666])
+def test_a_file_that_others_may_write_is_refused(file: Path, mode: int) -> None:
+    file.chmod(mode)
+    assert error(file) == f"{file}: others may write it: use `chmod go-w` on it"
+
+
+def test_a_missing_file_is_missing(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        read(str(tmp_path / "absent"), UID)
+
+
+def test_a_symbolic_link_is_followed(file: Path, tmp_path: Path) -> None:
+    file.write_text("here")
+    (tmp_path / "link").symlink_to(file)
+    assert read(str(tmp_path / "link"), UID).text == "here"
+    (tmp_path / "loop").symlink_to("loop")
+    assert "cannot be read: Too many levels" in error(tmp_path / "loop")
+
+
+def test_a_file_below_a_file_cannot_be_read(file: Path) -> None:
+    assert error(file / "below") == f"{file}/below: cannot be read: Not a directory"
+
+
+def test_only_regular_files_are_read(tmp_path: Path) -> None:
+    assert error(tmp_path) == f"{tmp_path}: must be a regular file"
+    os.mkfifo(tmp_path / "fifo", 0o600)
+    assert "must be a regular file" in error(tmp_path / "fifo")
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "socket"))
+        assert "cannot be read: No such device or address" in error(tmp_path / "socket")
+    assert "must be a regular file" in error("/dev/zero")
+
+
+def test_the_null_device_is_an_empty_file() -> None:
+    file = read("/dev/null", UID)
+    assert (file.text, file.readable_by_others) == ("", False)
+
+
+def test_a_file_of_someone_else_is_refused(file: Path) -> None:
+    if UID == 0:
+        os.chown(file, 12345, -1)
+    assert error(file, 4321) == f"{file}: belongs to someone else: it must be yours or root's (chown)"
+
+
+@pytest.mark.skipif(UID != 0, reason="only root can make a file of root's")
+def test_a_file_of_root_is_read(file: Path) -> None:
+    assert read(str(file), 4321).text == ""
+
+
+def test_a_file_has_a_limit(file: Path) -> None:
+    line = b"x" * 1023 + b"\n"
+    file.write_bytes(line * (MAX_OCTETS // 1024))
+    assert len(read(str(file), UID).text) == MAX_OCTETS
+    with file.open("ab") as more:
+        more.write(b"\n")
+    assert error(file) == f"{file}: must not have more than {MAX_OCTETS} octets"
+
+
+def test_a_line_has_a_limit(file: Path) -> None:
+    file.write_bytes(b"x" * MAX_LINE_OCTETS + b"\n" + b"y" * MAX_LINE_OCTETS)
+    assert len(read(str(file), UID).text) == 2 * MAX_LINE_OCTETS + 1
+    file.write_bytes(b"\n" + b"x" * (MAX_LINE_OCTETS + 1) + b"\n")
+    assert error(file) == f"{file}:2: a line must not have more than {MAX_LINE_OCTETS} octets"
+
+
+def test_an_error_names_the_path_in_printable_form(tmp_path: Path) -> None:
+    path = os.fsencode(tmp_path) + b"/\xff"
+    os.mkdir(path)
+    assert error(os.fsdecode(path)).endswith("/\\udcff: must be a regular file")
