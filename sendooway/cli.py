@@ -1,0 +1,114 @@
+"""The command `sendooway`: look at the command line, then hand over to the daemon."""
+
+import os
+import sys
+
+from sendooway import __version__
+from sendooway.config import ConfigurationError, Mapping, Parsed, exposure, login_possible, parse, read
+from sendooway.options import HELP, Options, UsageError, endpoints, parse_options
+
+# sysexits(3)
+EX_OK = 0
+EX_USAGE = 64
+EX_CONFIG = 78
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command with these arguments (None: those of the process) and return its exit status.
+
+    64 for a wrong command line, 78 for a wrong configuration, each with a message of one line on standard error.
+    """
+    try:
+        options = parse_options(sys.argv[1:] if argv is None else argv)
+        if options.help:
+            print(HELP, end="")
+            return EX_OK
+        if options.version:
+            print(f"sendooway {__version__}")
+            return EX_OK
+        if options.check_config:
+            return _check_config(options)
+        # Only now, so that the answers above are quick. The daemon reads the configuration itself, in a process of
+        # its own: the one that serves the network never has its passwords in memory.
+        from sendooway import daemon
+
+        return daemon.run(options)
+    except UsageError as error:
+        print(f"sendooway: {error} (--help shows all options)", file=sys.stderr)
+        return EX_USAGE
+    except ConfigurationError as error:
+        print(f"sendooway: {error}", file=sys.stderr)
+        return EX_CONFIG
+
+
+def _check_config(options: Options) -> int:
+    """Read all that the configuration names, as the daemon would; raises what is wrong."""
+    parsed = parse(read(options.config), options.config, os.uname().nodename)
+    listens = endpoints(options, parsed.configuration)
+    _check_mappings(parsed.mappings)
+    _open_files(parsed)
+    warnings = list(parsed.warnings)
+    if (exposed := exposure(options.config, parsed.mappings)) is not None:
+        warnings.append(exposed)
+    if options.bind is not None and not options.no_tls:
+        # For `listen` lines, parse has warned.
+        warnings.extend(
+            f"-b {listen.port}: without sslCert nobody can log in here over a network; "
+            "set sslCert and sslKey, or give -S if the connection is safe already"
+            for listen in listens
+            if not login_possible(parsed.configuration, listen)
+        )
+    for warning in warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+    print(f"{options.config}: ok")
+    return EX_OK
+
+
+def _check_mappings(mappings: tuple[Mapping, ...]) -> None:
+    """Raise ConfigurationError for the first mapping that no user could use; users' files are not looked at."""
+    from sendooway.accounts.account import AccountsError, NoAccount
+    from sendooway.accounts.lookup import look_up
+    from sendooway.auth.identity import Identity
+
+    def missing(path: str) -> str:
+        raise FileNotFoundError(path)
+
+    anybody = Identity("user", 0, 0, "/home/user")
+    for mapping in mappings:
+        try:
+            look_up("", (mapping,), anybody, missing, None)
+        except NoAccount:
+            continue
+        except AccountsError as error:
+            raise ConfigurationError(error.origin, "smarthostMapping", error.reason) from None
+
+
+def _open_files(parsed: Parsed) -> None:
+    """Raise ConfigurationError for the first file that the configuration names and that cannot be used."""
+    configuration = parsed.configuration
+    paths = {
+        "sslCert": configuration.ssl_cert,
+        "sslKey": configuration.ssl_key,
+        "sslCA": configuration.user_settings.ssl_ca,
+        "ldapSSLca": configuration.ldap_ssl_ca,
+    }
+    for keyword, path in paths.items():
+        if keyword not in parsed.origins:
+            continue
+        try:
+            os.close(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK))
+        except OSError as error:
+            raise ConfigurationError(
+                parsed.origins[keyword],
+                keyword,
+                f"cannot read {path!r}: {error.strerror}; the name of a readable file would be right",
+            ) from None
+    if configuration.ssl_cert:
+        from sendooway.net.tls import TlsError, server_context
+
+        try:
+            server_context(configuration.ssl_cert, configuration.ssl_key)
+        except TlsError as error:
+            raise ConfigurationError(
+                parsed.origins["sslCert"], "sslCert", f"{error}; a chain and its own key in PEM form would be right"
+            ) from None

@@ -1,0 +1,118 @@
+"""The command line: what it says, and what that makes of the configuration. Pure."""
+
+from dataclasses import dataclass, replace
+from getopt import GetoptError, gnu_getopt
+
+from sendooway.config import Configuration, Listen, parse_port
+
+HELP = """\
+Usage: sendooway [OPTION]...
+Log in once, and send each mail through the smarthost of its sender address.
+
+  -c, --config FILE   the configuration (default: /etc/sendooway.conf);
+                      -c /dev/null runs on defaults
+  -b, --bind PORT     listen on this TCP port, on all IPv4 and IPv6 addresses,
+                      instead of where the `listen` lines of FILE say
+  -i, --inetd         standard input is the connection; so it is without -b
+                      where FILE has no `listen` line
+  -s, --ssl           TLS from the first octet (submissions, port 465)
+  -S, --nossl         the connection is safe already: offer and demand no TLS
+  -l, --log FILE      append the log to FILE instead of syslog;
+                      \\&2 means standard error
+      --check-config  read the configuration, say what is wrong, and end
+  -h, --help          show this help, and end
+  -V, --version       show the version, and end
+
+Exit status: 0; 64 for a wrong command line; 78 for a wrong configuration.
+See sendooway(1) and sendooway.conf(5).
+"""
+
+_SHORT = "hVc:b:sSl:i"
+_LONG = ["help", "version", "config=", "bind=", "ssl", "nossl", "log=", "inetd", "check-config"]
+
+
+@dataclass(frozen=True)
+class Options:
+    """One command line. `log` None: syslog; "&2": standard error; else a file. `bind` None: no -b."""
+
+    config: str = "/etc/sendooway.conf"
+    bind: int | None = None
+    tls: bool = False
+    no_tls: bool = False
+    log: str | None = None
+    inetd: bool = False
+    check_config: bool = False
+    help: bool = False
+    version: bool = False
+
+
+class UsageError(Exception):
+    """The command line makes no sense; its str is one line that says why."""
+
+
+def parse_options(argv: list[str]) -> Options:
+    """Read the arguments that follow the program's name. Of an option given twice, the last counts.
+
+    Raises UsageError for an unknown option, a missing, needless or wrong value, a surplus argument, and options
+    that exclude each other.
+    """
+    try:
+        pairs, rest = gnu_getopt(argv, _SHORT, _LONG)
+    except GetoptError as error:
+        raise UsageError(error.msg) from None
+    options = Options()
+    for option, value in pairs:
+        options = replace(options, **_meaning(option, value))  # type: ignore[arg-type]
+    if rest:
+        raise UsageError(f"unexpected argument {rest[0]!r}")
+    if options.tls and options.no_tls:
+        raise UsageError("-s (TLS at once) and -S (no TLS) exclude each other")
+    if options.inetd and options.bind is not None:
+        raise UsageError("-i (standard input is the connection) and -b (listen) exclude each other")
+    return options
+
+
+def _meaning(option: str, value: str) -> dict[str, object]:
+    match option:
+        case "-c" | "--config":
+            return {"config": _filled(option, value)}
+        case "-b" | "--bind":
+            try:
+                return {"bind": parse_port(value)}
+            except ValueError as error:
+                raise UsageError(f"{option}: {value!r} {error}") from None
+        case "-s" | "--ssl":
+            return {"tls": True}
+        case "-S" | "--nossl":
+            return {"no_tls": True}
+        case "-l" | "--log":
+            return {"log": _filled(option, value)}
+        case "-i" | "--inetd":
+            return {"inetd": True}
+        case "--check-config":
+            return {"check_config": True}
+        case "-h" | "--help":
+            return {"help": True}
+        case _:
+            return {"version": True}
+
+
+def _filled(option: str, value: str) -> str:
+    if not value:
+        raise UsageError(f"{option}: the name of a file is empty")
+    return value
+
+
+def endpoints(options: Options, configuration: Configuration) -> tuple[Listen, ...]:
+    """Where to listen; empty: standard input and output are the connection.
+
+    -i wins over `listen` lines, and so does -b, which replaces them: what was typed for this one start is the
+    more explicit. -s makes each of them TLS from the first octet. Raises UsageError for -s without a certificate.
+    """
+    if options.tls and not configuration.ssl_cert:
+        raise UsageError(f"-s (TLS at once) needs sslCert in {options.config}")
+    if options.inetd:
+        return ()
+    if options.bind is not None:
+        return (Listen(port=options.bind, tls=options.tls),)
+    return tuple(replace(listen, tls=listen.tls or options.tls) for listen in configuration.listen)

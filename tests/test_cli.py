@@ -1,0 +1,128 @@
+"""The command: what it prints and how it ends, short of serving anybody."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from servers.certificates import Certificates
+
+from sendooway.cli import main
+from sendooway.options import HELP
+
+
+@pytest.fixture
+def conf(tmp_path: Path) -> Path:
+    path = tmp_path / "conf"
+    path.touch(0o600)
+    return path
+
+
+@pytest.mark.parametrize("argv", [["-h"], ["--help"], ["-b", "25", "-h"]])
+def test_help_is_printed(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(argv) == 0
+    assert capsys.readouterr() == (HELP, "")
+
+
+@pytest.mark.parametrize("argv", [["-V"], ["--version"]])
+def test_the_version_is_printed(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(argv) == 0
+    out, err = capsys.readouterr()
+    assert out.startswith("sendooway ")
+    assert out.count("\n") == 1
+    assert err == ""
+
+
+def test_a_wrong_command_line_ends_with_64_and_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--no-such"]) == 64
+    assert capsys.readouterr() == (
+        "",
+        "sendooway: option --no-such not recognized (--help shows all options)\n",
+    )
+
+
+def test_the_defaults_are_a_good_configuration(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--check-config", "-c", "/dev/null"]) == 0
+    assert capsys.readouterr() == ("/dev/null: ok\n", "")
+
+
+def test_a_good_configuration_is_ok_with_its_warnings(conf: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    conf.write_text("timeout = 3\ntimeout = 5\nsmarthostMapping = direct:* h 25 me hunter2\n")
+    conf.chmod(0o644)
+    assert main(["--check-config", f"-c{conf}"]) == 0
+    assert capsys.readouterr() == (
+        f"{conf}: ok\n",
+        f"warning: {conf}:2: timeout: this line replaces the one at {conf}:1\n"
+        f"warning: {conf}:3: smarthostMapping: others may read this password; `chmod 600 {conf}` would be right\n",
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("\nworkers = many", ":2: workers: 'many' is not a number from 1 to 64"),
+        ("\nsmarthostMapping = mutt:%h/.muttrc", ":2: smarthostMapping: "),
+        ("smarthostMapping = getmail:%x/rc", ":1: smarthostMapping: "),
+        ("smarthostMapping = direct:* h 25 me", ":1: smarthostMapping: "),
+        ("smarthostMapping = direct:* h 25 me pw\nsmarthostMapping = direct:* h imap me pw", ":2: smarthostMapping: "),
+        ("sslCA = /no/such", ":1: sslCA: cannot read '/no/such': No such file or directory; "),
+        ("\nsslCert = /no/such", ":2: sslCert: cannot read '/no/such': No such file or directory; "),
+        ("sslCert = /dev/null\nsslKey = /no/such", ":2: sslKey: cannot read '/no/such': No such file or directory; "),
+        ("ldapSSLca = /no/such", ":1: ldapSSLca: cannot read '/no/such': No such file or directory; "),
+        ("sslCert = /dev/null", ":1: sslCert: cannot use certificate and key of /dev/null"),
+    ],
+)
+def test_a_wrong_configuration_ends_with_78_and_one_line(
+    conf: Path, text: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    conf.write_text(text)
+    assert main(["--check-config", "-c", str(conf)]) == 78
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith(f"sendooway: {conf}{message}")
+    assert err.count("\n") == 1
+
+
+def test_a_missing_configuration_ends_with_78(conf: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--check-config", "-c", f"{conf}.no"]) == 78
+    assert "there is no such file; name another with -c" in capsys.readouterr().err
+
+
+def test_a_certificate_and_its_key_are_tried(
+    conf: Path, certificates: Certificates, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good, other = certificates.good, certificates.expired
+    conf.write_text(f"sslCert = {good.certificate}\nsslKey = {good.key}\nlisten = *:465 tls\n")
+    assert main(["--check-config", "-c", str(conf), "-s", "-b", "465"]) == 0
+    assert capsys.readouterr() == (f"{conf}: ok\n", "")
+    conf.write_text(f"sslCert = {good.certificate}\nsslKey = {other.key}\n")
+    assert main(["--check-config", "-c", str(conf)]) == 78
+    assert f"sendooway: {conf}:1: sslCert: cannot use certificate and key" in capsys.readouterr().err
+
+
+def test_tls_at_once_without_certificate_is_found_by_the_check(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--check-config", "-c", "/dev/null", "-s"]) == 64
+    assert "-s (TLS at once) needs sslCert in /dev/null" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("options", "warned"), [(["-b", "587"], True), (["-S", "-b", "587"], False), (["-i"], False)])
+def test_a_port_where_nobody_could_log_in_is_warned_about(
+    options: list[str], warned: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["--check-config", "-c", "/dev/null", *options]) == 0
+    out, err = capsys.readouterr()
+    assert out == "/dev/null: ok\n"
+    assert err.startswith("warning: -b 587: without sslCert nobody can log in here over a network") == warned
+
+
+def test_the_package_can_be_run_as_a_module() -> None:
+    run = subprocess.run(
+        [sys.executable, "-m", "sendooway", "--check-config", "-c", "/dev/null"], capture_output=True, check=False
+    )
+    assert (run.returncode, run.stdout, run.stderr) == (0, b"/dev/null: ok\n", b"")
+
+
+def test_the_answers_that_serve_nobody_load_neither_network_nor_daemon() -> None:
+    program = "import sys; from sendooway.cli import main; main(['-h']); print(*sys.modules)"
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True, text=True)
+    assert {"ssl", "socket", "argparse", "typing", "sendooway.daemon"}.isdisjoint(run.stdout.split())
