@@ -1,0 +1,202 @@
+"""TLS on both sides: contexts, the handshake, and octets through it.
+
+The only module that imports certifi: its bundle is what we trust where the system has no store of its own.
+"""
+
+import contextlib
+import os
+import select
+import ssl
+
+from sendooway.net.deadline import Deadline
+from sendooway.net.stream import RECEIVE_OCTETS, ConnectionLost, SocketTransport, Stream
+
+_CA_FOLDER = "/etc/ssl/certs"  # certificates named by their hash: only those that are needed are ever read
+_CA_BUNDLE = "/etc/ssl/certs/ca-certificates.crt"
+
+
+class TlsError(Exception):
+    """No TLS, and so no connection. The text says why."""
+
+
+class CertificateError(TlsError):
+    """The other side's certificate does not prove that it is who we want to talk to."""
+
+
+def server_context(certificate: str, key: str) -> ssl.SSLContext:
+    """For our own side: files in PEM, the chain's first certificate being ours. Raises TlsError naming the file."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.options |= ssl.OP_NO_RENEGOTIATION
+    try:
+        # A password prompt on the terminal would hang a server for ever.
+        context.load_cert_chain(certificate, key or None, password=_no_password)
+    except (OSError, TlsError) as error:
+        files = f"{certificate} and {key}" if key else certificate
+        raise TlsError(f"cannot use certificate and key of {files}: {error}") from error
+    return context
+
+
+def _no_password() -> str:
+    raise TlsError("the key must not have a password")
+
+
+def client_context(ca: str | bytes) -> ssl.SSLContext:
+    """For smarthosts: the file of trusted certificates, or its contents as octets; empty for the system's store, else
+    certifi's. Raises TlsError naming the file."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.hostname_checks_common_name = False
+    try:
+        if isinstance(ca, bytes):
+            context.load_verify_locations(cadata=ca.decode("ascii", "ignore"))
+        elif ca:
+            context.load_verify_locations(cafile=ca)
+        elif _is_hashed(_CA_FOLDER):
+            # Reading the whole bundle costs 35 to 80 ms, this a quarter of one.
+            context.load_verify_locations(capath=_CA_FOLDER)
+        else:
+            context.load_verify_locations(cafile=_bundle())
+    except (OSError, ValueError) as error:
+        raise TlsError(
+            f"cannot read trusted certificates{f' of {ca}' if isinstance(ca, str) else ''}: {error}"
+        ) from error
+    return context
+
+
+def unverified(context: ssl.SSLContext) -> ssl.SSLContext:
+    """Like a client context, but any certificate will do."""
+    lax = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    lax.minimum_version = context.minimum_version
+    lax.check_hostname = False
+    lax.verify_mode = ssl.CERT_NONE
+    return lax
+
+
+def _is_hashed(folder: str) -> bool:
+    try:
+        with os.scandir(folder) as entries:
+            return any(entry.name.endswith(".0") for entry in entries)
+    except OSError:
+        return False
+
+
+def _bundle() -> str:
+    if os.access(_CA_BUNDLE, os.R_OK):
+        return _CA_BUNDLE
+    import certifi  # it costs 34 ms, which few machines need to pay
+
+    return str(certifi.where())
+
+
+class TlsTransport:
+    """TLS upon a socket whose handshake is done."""
+
+    def __init__(self, sock: ssl.SSLSocket) -> None:
+        self.socket = sock
+        self.read_events = select.POLLIN
+        self.write_events = select.POLLOUT
+
+    @property
+    def pending(self) -> bool:
+        return self.socket.pending() > 0
+
+    @property
+    def version(self) -> str:
+        return self.socket.version() or ""
+
+    @property
+    def cipher(self) -> str:
+        cipher = self.socket.cipher()
+        return cipher[0] if cipher else ""
+
+    def receive_now(self) -> bytes | None:
+        self.read_events = select.POLLIN
+        try:
+            return self.socket.recv(RECEIVE_OCTETS)
+        except ssl.SSLWantReadError:
+            return None
+        except ssl.SSLWantWriteError:
+            self.read_events = select.POLLOUT
+            return None
+        except ssl.SSLZeroReturnError:
+            return b""
+        except OSError as error:
+            raise ConnectionLost(_reason(error)) from error
+
+    def send_now(self, octets: bytes | bytearray | memoryview) -> int:
+        self.write_events = select.POLLOUT
+        try:
+            return self.socket.send(octets)
+        except ssl.SSLWantWriteError:
+            return 0
+        except ssl.SSLWantReadError:
+            self.write_events = select.POLLIN
+            return 0
+        except OSError as error:
+            raise ConnectionLost(_reason(error)) from error
+
+    def descriptors(self) -> tuple[int, int]:
+        return self.socket.fileno(), self.socket.fileno()
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            self.socket.unwrap()  # says close_notify; the answer is not waited for
+        self.socket.close()
+
+
+def accept(stream: Stream, context: ssl.SSLContext, deadline: Deadline) -> None:
+    """The handshake with a client. Raises TlsError, TimeoutError, Stopping."""
+    _secure(stream, context, deadline, server_side=True, host=None)
+
+
+def connect(stream: Stream, context: ssl.SSLContext, host: str, deadline: Deadline) -> None:
+    """The handshake with a smarthost, which has to prove that it is `host`, unless the context is unverified.
+
+    Raises CertificateError, TlsError, TimeoutError, Stopping.
+    """
+    _secure(stream, context, deadline, server_side=False, host=host)
+
+
+def _secure(
+    stream: Stream, context: ssl.SSLContext, deadline: Deadline, *, server_side: bool, host: str | None
+) -> None:
+    if not isinstance(stream.transport, SocketTransport):
+        raise TlsError("TLS needs a socket")
+    try:
+        sock = context.wrap_socket(
+            stream.transport.socket,
+            server_side=server_side,
+            server_hostname=host,
+            do_handshake_on_connect=False,
+            suppress_ragged_eofs=False,
+        )
+        # The old socket object has lost its descriptor to the new one.
+        stream.transport = TlsTransport(sock)
+        while (events := _handshake(sock)) is not None:
+            stream.wait(sock.fileno(), events, deadline)
+    except ssl.SSLCertVerificationError as error:
+        raise CertificateError(error.verify_message) from error
+    except (OSError, ValueError) as error:
+        if isinstance(error, TimeoutError):
+            raise
+        raise TlsError(_reason(error)) from error
+
+
+def _handshake(sock: ssl.SSLSocket) -> int | None:
+    """One step; None when it is done, else the events of poll(2) to wait for."""
+    try:
+        sock.do_handshake()
+    except ssl.SSLWantReadError:
+        return select.POLLIN
+    except ssl.SSLWantWriteError:
+        return select.POLLOUT
+    return None
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, ssl.SSLEOFError):
+        return "the connection ended without the end of TLS"
+    if isinstance(error, ssl.SSLError):
+        return (error.reason or str(error)).replace("_", " ").lower()
+    return str(getattr(error, "strerror", None) or error)

@@ -1,0 +1,87 @@
+import socket
+
+import pytest
+
+from sendooway.net.deadline import Deadline
+from sendooway.net.dial import DialError, _alternate, dial
+from sendooway.net.stream import Stopping
+
+
+def test_a_listening_host_is_reached() -> None:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as server,
+        dial("127.0.0.1", server.getsockname()[1], Deadline(5)) as sock,
+    ):
+        assert sock.getpeername() == server.getsockname()
+
+
+def test_a_name_is_resolved_and_the_family_that_answers_is_taken() -> None:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as server,
+        dial("localhost", server.getsockname()[1], Deadline(5)) as sock,
+    ):
+        assert sock.getpeername()[1] == server.getsockname()[1]
+
+
+def test_nobody_listening_is_said() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    with pytest.raises(DialError, match="Connection refused"):
+        dial("127.0.0.1", port, Deadline(5))
+
+
+@pytest.mark.parametrize("host", ["none.invalid", "", "a" * 70 + ".test", "\udcff.test"])
+def test_a_name_that_does_not_resolve_is_an_error(host: str) -> None:
+    with pytest.raises(DialError):
+        dial(host or ".", 25, Deadline(30))
+
+
+def test_a_host_that_does_not_answer_ends_at_the_deadline() -> None:
+    # A backlog that is full: the kernel leaves further connections without an answer.
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen(0)
+        address = server.getsockname()
+        full = [socket.socket() for _ in range(3)]
+        for sock in full:
+            sock.setblocking(False)
+            sock.connect_ex(address)
+        with pytest.raises(TimeoutError):
+            dial("127.0.0.1", address[1], Deadline(0.1))
+        for sock in full:
+            sock.close()
+
+
+def test_a_stopping_server_ends_dialling() -> None:
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen(0)
+        full = [socket.socket() for _ in range(3)]
+        for sock in full:
+            sock.setblocking(False)
+            sock.connect_ex(server.getsockname())
+        stopped, stop = socket.socketpair()
+        stop.send(b"!")
+        with pytest.raises(Stopping):
+            dial("127.0.0.1", server.getsockname()[1], Deadline(5), stopped.fileno())
+        for sock in (*full, stopped, stop):
+            sock.close()
+
+
+V4, V6 = socket.AF_INET, socket.AF_INET6
+
+
+@pytest.mark.parametrize(
+    ("found", "tried"),
+    [
+        ([], []),
+        ([(V6, (1,)), (V6, (2,)), (V4, (3,))], [(V6, (1,)), (V4, (3,)), (V6, (2,))]),
+        ([(V4, (1,)), (V6, (2,))], [(V4, (1,)), (V6, (2,))]),
+        ([(V4, (1,)), (V4, (2,))], [(V4, (1,)), (V4, (2,))]),
+    ],
+)
+def test_the_families_take_turns(
+    found: list[tuple[socket.AddressFamily, tuple[object, ...]]],
+    tried: list[tuple[socket.AddressFamily, tuple[object, ...]]],
+) -> None:
+    assert _alternate(found) == tried

@@ -1,0 +1,154 @@
+import socket
+import ssl
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from servers.certificates import Certificate, Certificates
+
+from sendooway.net import tls
+from sendooway.net.deadline import Deadline
+from sendooway.net.stream import ConnectionLost, PipeTransport, SocketTransport, Stream
+
+
+@pytest.fixture
+def ends() -> Iterator[tuple[Stream, Stream]]:
+    """A client's and a server's end of one connection."""
+    one, other = socket.socketpair()
+    streams = Stream(SocketTransport(one)), Stream(SocketTransport(other))
+    yield streams
+    for stream in streams:
+        stream.close()
+
+
+def handshake(
+    ends: tuple[Stream, Stream], server: ssl.SSLContext, client: ssl.SSLContext, host: str = "localhost"
+) -> None:
+    """Both sides at once; raises what the client's side raises."""
+
+    def accept() -> None:
+        try:
+            tls.accept(ends[1], server, Deadline(5))
+        except tls.TlsError:
+            ends[1].close()
+
+    thread = threading.Thread(target=accept)
+    thread.start()
+    try:
+        tls.connect(ends[0], client, host, Deadline(5))
+    finally:
+        thread.join()
+
+
+def context_of(certificate: Certificate) -> ssl.SSLContext:
+    return tls.server_context(str(certificate.certificate), str(certificate.key))
+
+
+def test_octets_pass_through_tls(ends: tuple[Stream, Stream], certificates: Certificates) -> None:
+    handshake(ends, context_of(certificates.good), tls.client_context(str(certificates.authority)))
+    client, server = ends
+    client.send(b"hello", Deadline(5))
+    assert server.receive(Deadline(5)) == b"hello"
+    assert isinstance(client.transport, tls.TlsTransport)
+    assert client.transport.version == "TLSv1.3"
+    assert client.transport.cipher
+
+
+def test_octets_that_tls_holds_back_are_pending(ends: tuple[Stream, Stream], certificates: Certificates) -> None:
+    handshake(ends, context_of(certificates.good), tls.client_context(str(certificates.authority)))
+    client, server = ends
+    server.transport.receive_now()
+    assert isinstance(client.transport, tls.TlsTransport)
+    client.send(b"0123456789", Deadline(5))
+    assert isinstance(server.transport, tls.TlsTransport)
+    assert server.transport.socket.recv(4) == b"0123"
+    assert server.transport.pending
+    assert server.receive(Deadline(5)) == b"456789"
+    assert not server.transport.pending
+
+
+@pytest.mark.parametrize(
+    ("choose", "reason"),
+    [
+        (lambda all_: all_.expired, "expired"),
+        (lambda all_: all_.foreign, "unable to get local issuer"),
+        (lambda all_: all_.self_signed, "self-signed"),
+        (lambda all_: all_.wrong_name, "localhost"),
+    ],
+)
+def test_a_certificate_that_proves_nothing_is_refused_with_the_reason(
+    ends: tuple[Stream, Stream],
+    certificates: Certificates,
+    choose: Callable[[Certificates], Certificate],
+    reason: str,
+) -> None:
+    with pytest.raises(tls.CertificateError, match=reason):
+        handshake(ends, context_of(choose(certificates)), tls.client_context(str(certificates.authority)))
+
+
+def test_an_unverified_context_takes_any_certificate(ends: tuple[Stream, Stream], certificates: Certificates) -> None:
+    context = tls.unverified(tls.client_context(str(certificates.authority)))
+    handshake(ends, context_of(certificates.self_signed), context)
+
+
+def test_the_orderly_end_of_tls_is_no_octets(ends: tuple[Stream, Stream], certificates: Certificates) -> None:
+    handshake(ends, context_of(certificates.good), tls.client_context(str(certificates.authority)))
+    ends[0].close()
+    assert ends[1].receive(Deadline(5)) == b""
+
+
+def test_a_truncated_tls_connection_is_a_lost_one(ends: tuple[Stream, Stream], certificates: Certificates) -> None:
+    handshake(ends, context_of(certificates.good), tls.client_context(str(certificates.authority)))
+    transport = ends[0].transport
+    assert isinstance(transport, tls.TlsTransport)
+    transport.socket.shutdown(socket.SHUT_RDWR)
+    with pytest.raises(ConnectionLost, match="without the end of TLS"):
+        ends[1].receive(Deadline(5))
+
+
+def test_a_peer_that_speaks_no_tls_is_an_error(ends: tuple[Stream, Stream], certificates: Certificates) -> None:
+    ends[0].send(b"EHLO client.test\r\n", Deadline(5))
+    with pytest.raises(tls.TlsError):
+        tls.accept(ends[1], context_of(certificates.good), Deadline(5))
+
+
+def test_a_peer_that_says_nothing_ends_the_handshake_at_the_deadline(
+    ends: tuple[Stream, Stream], certificates: Certificates
+) -> None:
+    with pytest.raises(TimeoutError):
+        tls.accept(ends[1], context_of(certificates.good), Deadline(0.02))
+
+
+def test_pipes_cannot_have_tls(certificates: Certificates) -> None:
+    with pytest.raises(tls.TlsError, match="socket"):
+        tls.accept(Stream(PipeTransport(0, 1)), context_of(certificates.good), Deadline(1))
+
+
+def test_a_key_that_is_not_there_is_an_error_naming_the_files(tmp_path: Path) -> None:
+    with pytest.raises(tls.TlsError, match=r"none\.pem and .*none\.key: .*No such file"):
+        tls.server_context(str(tmp_path / "none.pem"), str(tmp_path / "none.key"))
+
+
+def test_trusted_certificates_come_from_a_file_or_its_contents(certificates: Certificates) -> None:
+    octets = certificates.authority.read_bytes()
+    assert len(tls.client_context(octets).get_ca_certs()) == 1
+    assert len(tls.client_context(str(certificates.authority)).get_ca_certs()) == 1
+
+
+@pytest.mark.parametrize("content", [b"", b"no certificate", b"\xff\xfe"])
+def test_a_file_without_certificates_is_an_error(content: bytes) -> None:
+    with pytest.raises(tls.TlsError, match="trusted certificates"):
+        tls.client_context(content)
+
+
+def test_a_missing_file_of_certificates_is_an_error_naming_it(tmp_path: Path) -> None:
+    with pytest.raises(tls.TlsError, match=r"of .*none\.pem: .*No such file"):
+        tls.client_context(str(tmp_path / "none.pem"))
+
+
+def test_without_a_file_the_systems_store_or_certifis_is_trusted() -> None:
+    context = tls.client_context("")
+    assert context.verify_mode is ssl.CERT_REQUIRED
+    assert context.check_hostname
+    assert not context.hostname_checks_common_name
