@@ -29,3 +29,7 @@ class LoginError(Exception):
         super().__init__(reason)
         self.verdict = verdict
         self.reason = reason
+
+
+class AuthenticatorError(Exception):
+    """No login can be checked: something is not installed or not set up. The text says what to do."""

@@ -1,8 +1,10 @@
 """What crosses the borders between the processes: flat values, nothing else.
 
-Every message is one SOCK_SEQPACKET datagram. The proxy asks, the agent answers; which question is allowed when
-stands in a table in `agent.py`. The pair for each question:
+Every message is one SOCK_SEQPACKET datagram: a JSON object of its fields and, as `message`, its name, octets in
+base64. The proxy asks, the agent answers; which question is allowed when stands in a table in `agent.py`. The pair for
+each question:
 
+    proxy -> monitor   ProxyReady     (no answer)
     proxy -> monitor   AgentWanted    (with descriptors: the agent's end of a new channel, the client's socket)
     proxy -> agent     LoginBegin     LoginChallenge | LoginDone | LoginRefused
                        LoginContinue  LoginChallenge | LoginDone | LoginRefused
@@ -12,9 +14,24 @@ stands in a table in `agent.py`. The pair for each question:
                        SaslContinue   SaslResponse | SaslUnavailable
 """
 
-from dataclasses import dataclass
+import binascii
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, fields
 
 from sendooway.secret import Secret
+
+# Far above the longest message (an AUTH line of 12288 octets), far below what the kernel takes as one datagram.
+SIZE_LIMIT = 65536
+
+
+class ProtocolError(Exception):
+    """What arrived is no message, or none that is allowed now. The text quotes nothing of it."""
+
+
+@dataclass(frozen=True)
+class ProxyReady:
+    """The proxy has given up its rights and begins to serve."""
 
 
 @dataclass(frozen=True)
@@ -143,7 +160,7 @@ class SaslUnavailable:
     reason: str
 
 
-ToMonitor = AgentWanted
+ToMonitor = ProxyReady | AgentWanted
 ToAgent = LoginBegin | LoginContinue | LoginCancel | LookUp | SaslBegin | SaslContinue
 FromAgent = (
     LoginChallenge
@@ -155,3 +172,159 @@ FromAgent = (
     | SaslResponse
     | SaslUnavailable
 )
+Message = ToMonitor | ToAgent | FromAgent
+
+
+def format(message: Message) -> bytes:
+    """One datagram. Raises ProtocolError if it is longer than SIZE_LIMIT."""
+    kind = type(message)
+    members: dict[str, object] = {"message": kind.__name__}
+    for name, codec in _FIELDS[kind]:
+        members[name] = codec.encode(getattr(message, name))
+    octets = _ENCODER.encode(members).encode("ascii")
+    if len(octets) > SIZE_LIMIT:
+        raise ProtocolError(f"a {kind.__name__} too long to send")
+    return octets
+
+
+def parse(octets: bytes, allowed: frozenset[type[Message]]) -> Message:
+    """The message in one datagram. Raises ProtocolError for all but exactly one well-formed message of `allowed`."""
+    if len(octets) > SIZE_LIMIT:
+        raise ProtocolError("a message too long")
+    try:
+        members = _DECODER.decode(octets.decode("ascii"))
+    # RecursionError: brackets nested thousands deep.
+    except (ValueError, RecursionError):
+        raise ProtocolError("octets that are no message") from None
+    if not isinstance(members, dict):
+        raise ProtocolError("octets that are no message")
+    name = members.pop("message", None)
+    kind = _NAMES.get(name) if isinstance(name, str) else None
+    if kind is None:
+        raise ProtocolError("a message of unknown name")
+    if kind not in allowed:
+        raise ProtocolError(f"a {kind.__name__} that is not allowed now")
+    codecs = _FIELDS[kind]
+    if members.keys() != {field for field, _ in codecs}:
+        raise ProtocolError(f"a {kind.__name__} with missing or unknown fields")
+    build: Callable[..., Message] = kind
+    try:
+        return build(**{field: codec.decode(members[field]) for field, codec in codecs})
+    except ValueError:
+        raise ProtocolError(f"a {kind.__name__} with a field of the wrong type") from None
+
+
+@dataclass(frozen=True)
+class _Codec:
+    """Between a field's value and its JSON value. `decode` raises ValueError for any other JSON value."""
+
+    encode: Callable[[object], object]
+    decode: Callable[[object], object]
+
+
+def _same(value: object) -> object:
+    return value
+
+
+def _decode_text(value: object) -> str:
+    if not isinstance(value, str):
+        raise ValueError
+    # Octets that are not UTF-8 travel as surrogateescape makes them; other surrogates are in no text of ours.
+    value.encode("utf-8", "surrogateescape")
+    return value
+
+
+def _decode_flag(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError
+    return value
+
+
+def _decode_number(value: object) -> int:
+    # bool is a subclass of int.
+    if type(value) is not int:
+        raise ValueError
+    return value
+
+
+def _decode_texts(value: object) -> tuple[str, ...]:
+    if not isinstance(value, list):
+        raise ValueError
+    return tuple(map(_decode_text, value))
+
+
+def _encode_octets(value: object) -> str:
+    assert isinstance(value, bytes)
+    return binascii.b2a_base64(value, newline=False).decode("ascii")
+
+
+def _decode_octets(value: object) -> bytes:
+    if not isinstance(value, str):
+        raise ValueError
+    return binascii.a2b_base64(value, strict_mode=True)
+
+
+def _encode_secret(value: object) -> str:
+    assert isinstance(value, Secret)
+    return _encode_octets(value.octets)
+
+
+def _decode_secret(value: object) -> Secret:
+    return Secret(_decode_octets(value))
+
+
+def _optional(codec: _Codec) -> _Codec:
+    return _Codec(
+        lambda value: None if value is None else codec.encode(value),
+        lambda value: None if value is None else codec.decode(value),
+    )
+
+
+def _reject(*_: object) -> object:
+    raise ValueError
+
+
+def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        raise ValueError
+    return members
+
+
+_NUMBER = _Codec(_same, _decode_number)
+_SECRET = _Codec(_encode_secret, _decode_secret)
+_CODECS: dict[object, _Codec] = {
+    str: _Codec(_same, _decode_text),
+    bool: _Codec(_same, _decode_flag),
+    int: _NUMBER,
+    int | None: _optional(_NUMBER),
+    bytes: _Codec(_encode_octets, _decode_octets),
+    Secret: _SECRET,
+    Secret | None: _optional(_SECRET),
+    tuple[str, ...]: _Codec(_same, _decode_texts),
+}
+
+MESSAGES: tuple[type[Message], ...] = (
+    ProxyReady,
+    AgentWanted,
+    LoginBegin,
+    LoginContinue,
+    LoginCancel,
+    LoginChallenge,
+    LoginDone,
+    LoginRefused,
+    LookUp,
+    AccountFound,
+    AccountMissing,
+    LookUpFailed,
+    SaslBegin,
+    SaslContinue,
+    SaslResponse,
+    SaslUnavailable,
+)
+_NAMES = {kind.__name__: kind for kind in MESSAGES}
+_FIELDS: dict[type[Message], list[tuple[str, _Codec]]] = {
+    kind: [(field.name, _CODECS[field.type]) for field in fields(kind)] for kind in MESSAGES
+}
+_ENCODER = json.JSONEncoder(separators=(",", ":"))
+_DECODER = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_reject, parse_float=_reject)

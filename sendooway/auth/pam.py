@@ -1,0 +1,106 @@
+"""`authBackend = PAM`: the service `sendooway`, authentication and account management.
+
+The only module that imports python-pam, and only in processes that check logins: it takes 40 ms and starts ldconfig.
+"""
+
+import ctypes
+import os
+import pwd
+from typing import Any
+
+from sendooway.auth.identity import AuthenticatorError, Identity, LoginError, Verdict
+from sendooway.secret import Secret
+
+SERVICE = "sendooway"
+SERVICE_FILES = (f"/etc/pam.d/{SERVICE}", f"/usr/lib/pam.d/{SERVICE}")
+
+# security/_pam_types.h
+_PAM_RHOST = 4
+_PAM_FAIL_DELAY = 10
+_PAM_DISALLOW_NULL_AUTHTOK = 0x0001
+_PAM_SILENT = 0x8000
+
+# The results that say no, for the log. All others mean that PAM is out of order.
+_REFUSALS = {
+    6: "denied",
+    7: "credentials",
+    10: "unknown-user",
+    11: "too-many-tries",
+    12: "password-expired",
+    13: "account-expired",
+    27: "password-expired",
+}
+
+# pam_fail_delay(3): who sets this function waits alone. Each refusal is delayed by the agent, all in the same way; the
+# modules' own delay would tell a wrong password from an unknown user.
+_no_delay = ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_uint, ctypes.c_void_p)(lambda *_: None)
+
+
+def check() -> None:
+    """Raises AuthenticatorError if the service is not defined: then libpam would silently take `other`."""
+    if not any(map(os.path.exists, SERVICE_FILES)):
+        raise AuthenticatorError(
+            f"authBackend = PAM needs the PAM service {SERVICE}: there is no {SERVICE_FILES[0]};"
+            " copy contrib/pam/sendooway there, or set `authBackend = none`"
+        )
+
+
+def load() -> None:
+    """Load python-pam and libpam. Raises AuthenticatorError if one is missing."""
+    # python-pam would take the display for the terminal that the user sits at.
+    os.environ.pop("DISPLAY", None)
+    try:
+        import pam
+
+        pam.pam()
+    # python-pam looks for the functions of libpam without asking whether there is one.
+    except (ImportError, AttributeError, OSError) as error:
+        raise AuthenticatorError(
+            f"authBackend = PAM needs python-pam and libpam (Debian: libpam0g): {error}"
+        ) from error
+
+
+def verify(name: str, password: Secret, client: str) -> Identity:
+    """Ask PAM about a user and a password; `client` is the address of the client's host, for PAM_RHOST.
+
+    The name has to be one that `login.is_name` lets through. Raises LoginError.
+    """
+    # With `nullok` in the service, an account without password would let everyone in.
+    if not password.octets:
+        raise LoginError(Verdict.REFUSED, "empty-password")
+    # No password holds a NUL; C would see only what stands before it.
+    if b"\0" in password.octets:
+        raise LoginError(Verdict.REFUSED, "credentials")
+    transaction = _transaction(client)
+    if not transaction.authenticate(name, password.octets, service=SERVICE, resetcreds=False):
+        if transaction.code in _REFUSALS:
+            raise LoginError(Verdict.REFUSED, _REFUSALS[transaction.code])
+        raise LoginError(Verdict.LATER, f"PAM: {transaction.reason} ({transaction.code})")
+    try:
+        entry = pwd.getpwnam(name)
+    except KeyError:
+        raise LoginError(Verdict.REFUSED, "no-local-account") from None
+    return Identity(entry.pw_name, entry.pw_uid, entry.pw_gid, entry.pw_dir)
+
+
+def _transaction(client: str) -> Any:
+    """A PAM transaction that has PAM_RHOST, no delay, and strict flags.
+
+    python-pam sets neither items nor flags; it calls what stands in this attribute when all else is prepared.
+    """
+    import pam
+
+    transaction = pam.pam()
+    pam_authenticate = transaction.pam_authenticate
+    set_item = transaction.pam_set_item
+
+    def authenticate(handle: Any, flags: int) -> int:
+        items = ((_PAM_RHOST, ctypes.c_char_p(client.encode("ascii"))), (_PAM_FAIL_DELAY, _no_delay))
+        for item, value in items:
+            result = int(set_item(handle, item, ctypes.cast(value, ctypes.c_void_p)))
+            if result != 0:
+                return result
+        return int(pam_authenticate(handle, flags | _PAM_SILENT | _PAM_DISALLOW_NULL_AUTHTOK))
+
+    transaction.pam_authenticate = authenticate
+    return transaction

@@ -1,0 +1,250 @@
+"""The agent: one process for one session. It is born with its parent's rights, checks one login, and is that user then.
+
+Whoever has taken over the proxy asks it, too. So it answers only what the table ALLOWED has for its state, takes
+nothing for granted that a message says, and ends at anything else.
+"""
+
+import os
+import signal
+import time
+from dataclasses import dataclass
+from enum import Enum
+
+from sendooway import sasl
+from sendooway.auth import login
+from sendooway.auth.identity import Identity, LoginError, Verdict
+from sendooway.log import Log, describe
+from sendooway.privsep import kernel, privileges
+from sendooway.privsep.channel import Channel, ChannelClosed
+from sendooway.privsep.messages import (
+    FromAgent,
+    LoginBegin,
+    LoginCancel,
+    LoginChallenge,
+    LoginContinue,
+    LoginDone,
+    LoginRefused,
+    LookUp,
+    Message,
+    ProtocolError,
+    SaslBegin,
+    SaslContinue,
+    SaslUnavailable,
+)
+from sendooway.privsep.privileges import PrivilegeError
+from sendooway.privsep.process import EX_SOFTWARE
+from sendooway.privsep.snapshot import Snapshot
+from sendooway.privsep.user import User
+from sendooway.sasl import PasswordLogin, SaslError
+from sendooway.secret import Secret
+
+
+class State(Enum):
+    NOBODY = "nobody has logged in"
+    CHALLENGED = "a challenge of ours is open"
+    USER = "the process is the user"
+    SASL = "and a login at a smarthost has begun"
+    OVER = "nothing more will be answered"
+
+
+ALLOWED: dict[State, frozenset[type[Message]]] = {
+    State.NOBODY: frozenset({LoginBegin}),
+    State.CHALLENGED: frozenset({LoginContinue, LoginCancel}),
+    State.USER: frozenset({LookUp, SaslBegin}),
+    # A smarthost may refuse at any point, or be left for another.
+    State.SASL: frozenset({LookUp, SaslBegin, SaslContinue}),
+}
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What makes guessing passwords slow. Times in seconds."""
+
+    attempts: int = 5  # a person's typing errors; OpenSSH grants 6, Dovecot 10
+    # A refusal comes no sooner after the password was there, the same for every reason: far above what any back end
+    # takes, so that the time tells nothing. The jitter hides what is left of it.
+    delay: float = 2.0
+    jitter: float = 1.0
+    # For all attempts together, back end included. OpenSSH's LoginGraceTime.
+    login: float = 120.0
+
+
+@dataclass(frozen=True)
+class Visit:
+    """Whom the agent works for: the session's id and the client's address, both told by the parent, not the proxy."""
+
+    session: str
+    client: str  # `local` where there is no network between us
+
+
+def run(
+    channel: Channel, snapshot: Snapshot, visit: Visit, log: Log, limits: Limits, newborn: int | None = None
+) -> int:
+    """Serve one session; returns the process's exit status, 0 if nothing was wrong.
+
+    The descriptor `newborn` is closed when somebody has logged in: so the parent can tell the two kinds of agent apart.
+    """
+    agent = _Agent(snapshot, visit, log, limits, newborn)
+    try:
+        while agent.state is not State.OVER:
+            message = channel.receive(ALLOWED[agent.state], agent.patience())
+            answer = agent.answer(message)
+            if answer is not None:
+                beside = agent.take_descriptors()
+                channel.send(answer, beside)
+                for descriptor in beside:
+                    os.close(descriptor)
+    except ChannelClosed:
+        return 0
+    except TimeoutError:
+        log.event("login-timeout", rip=visit.client, session=visit.session)
+        return 0
+    except (ProtocolError, PrivilegeError) as error:
+        log.error("agent-ends", rip=visit.client, session=visit.session, state=agent.state.value, reason=str(error))
+        return EX_SOFTWARE
+    except Exception as error:
+        # Its text and the local variables may hold a password, so only its place is told.
+        log.error("agent-failed", rip=visit.client, session=visit.session, reason=describe(error))
+        return EX_SOFTWARE
+    return 0
+
+
+class _Agent:
+    def __init__(self, snapshot: Snapshot, visit: Visit, log: Log, limits: Limits, newborn: int | None) -> None:
+        self.state = State.NOBODY
+        self._snapshot = snapshot
+        self._visit = visit
+        self._log = log
+        self._limits = limits
+        self._newborn = newborn
+        self._end = time.monotonic() + limits.login
+        self._failures = 0
+        self._mechanism = ""
+        self._dialogue: sasl.Server | None = None
+        self._user: User | None = None
+
+    def patience(self) -> float | None:
+        """How many seconds to wait for the next message; None: as long as the session lasts."""
+        return None if self._user is not None else max(0.001, self._end - time.monotonic())
+
+    def take_descriptors(self) -> tuple[int, ...]:
+        """What to send beside the answer; it is the caller's then."""
+        if self._user is None or self._user.own_ca is None:
+            return ()
+        descriptor, self._user.own_ca = self._user.own_ca, None
+        return (descriptor,)
+
+    def answer(self, message: Message) -> FromAgent | None:
+        """Raises ProtocolError for a message that makes no sense now, PrivilegeError if it cannot become the user."""
+        match message:
+            case LoginBegin(mechanism, initial_response):
+                return self._begin_login(mechanism, initial_response)
+            case LoginContinue(response):
+                return self._respond(response)
+            case LoginCancel():
+                self.state = State.NOBODY
+                return None
+            case LookUp(reverse_path):
+                self.state = State.USER
+                return self._acting().look_up(reverse_path)
+            case SaslBegin(number, offered, refused):
+                answer = self._acting().begin_sasl(number, offered, refused)
+                self.state = State.USER if isinstance(answer, SaslUnavailable) else State.SASL
+                return answer
+            case SaslContinue(challenge):
+                answer = self._acting().continue_sasl(challenge)
+                self.state = State.USER if isinstance(answer, SaslUnavailable) else State.SASL
+                return answer
+            case _:
+                raise ProtocolError(f"a {type(message).__name__}, which is no question")
+
+    def _acting(self) -> User:
+        if self._user is None:
+            raise ProtocolError("a question that only a user may ask")
+        return self._user
+
+    def _begin_login(self, mechanism: str, initial_response: Secret | None) -> FromAgent:
+        if mechanism not in sasl.SERVERS:
+            raise ProtocolError("a LoginBegin with an unknown mechanism")
+        self._mechanism = mechanism
+        self._dialogue = sasl.server(mechanism)
+        challenge = next(self._dialogue)
+        if initial_response is None:
+            self.state = State.CHALLENGED
+            return LoginChallenge(challenge)
+        # It answers the first challenge, which the client does not get to see (RFC 4954, 4.).
+        return self._respond(initial_response)
+
+    def _respond(self, response: Secret) -> FromAgent:
+        assert self._dialogue is not None
+        try:
+            challenge = self._dialogue.send(response.octets)
+        except StopIteration as end:
+            claim: PasswordLogin = end.value
+        except SaslError as error:
+            # Nothing was asked, so there is nothing that the time could tell.
+            return self._refuse("", LoginError(Verdict.MALFORMED, str(error)), time.monotonic())
+        else:
+            self.state = State.CHALLENGED
+            return LoginChallenge(challenge)
+        ready = time.monotonic() + self._limits.delay + self._limits.jitter * os.urandom(1)[0] / 255
+        try:
+            identity = self._verify(claim)
+        except LoginError as error:
+            return self._refuse(claim.authcid, error, ready)
+        return self._become(identity)
+
+    def _verify(self, claim: PasswordLogin) -> Identity:
+        configuration = self._snapshot.configuration
+        # Modules of PAM may wait for ever. They are in C and do not listen: the signal ends the process.
+        signal.setitimer(signal.ITIMER_REAL, max(0.001, self._end - time.monotonic()))
+        try:
+            return login.verify(
+                claim, login.AUTHENTICATORS[configuration.auth_backend], configuration.valid_users, self._visit.client
+            )
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+
+    def _refuse(self, user: str, error: LoginError, ready: float) -> LoginRefused:
+        """Log at once, answer not before the time `ready`."""
+        self._failures += 1
+        final = self._failures >= self._limits.attempts
+        self._log.warning(
+            "auth-failure",
+            rip=self._visit.client,
+            mech=self._mechanism,
+            user=user,
+            reason=error.reason,
+            session=self._visit.session,
+        )
+        time.sleep(max(0.0, ready - time.monotonic()))
+        self.state = State.OVER if final else State.NOBODY
+        return LoginRefused(error.verdict.value, final)
+
+    def _become(self, identity: Identity) -> LoginDone:
+        privileges.drop_to(identity.uid, identity.gid, identity.name)
+        os.environ.clear()
+        os.environ.update(
+            HOME=identity.home, USER=identity.name, LOGNAME=identity.name, PATH="/usr/local/bin:/usr/bin:/bin"
+        )
+        kernel.set_title(f"sendooway [agent: {identity.name}]")
+        if self._newborn is not None:
+            os.close(self._newborn)
+        self._log.event(
+            "login",
+            rip=self._visit.client,
+            user=identity.name,
+            mech=self._mechanism,
+            session=self._visit.session,
+        )
+        self._user = User(identity, self._snapshot, self._log.bind(session=self._visit.session))
+        self.state = State.USER
+        settings = self._user.settings
+        return LoginDone(
+            user=identity.name,
+            localname=settings.localname,
+            clone_ehlo=settings.clone_ehlo,
+            add_received_field=settings.add_received_field,
+            timeout=settings.timeout,
+            own_ca=self._user.own_ca is not None,
+        )

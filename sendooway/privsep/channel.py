@@ -1,0 +1,104 @@
+"""A channel: messages and descriptors between two processes, over one AF_UNIX SOCK_SEQPACKET socket."""
+
+import array
+import os
+import socket
+from collections.abc import Sequence
+
+from sendooway.privsep import messages
+from sendooway.privsep.messages import SIZE_LIMIT, Message, ProtocolError
+
+# A peer that has not taken a datagram for so long is stuck; every wait has a limit.
+SEND_SECONDS = 5.0
+
+# No message has more than two descriptors beside it.
+DESCRIPTOR_LIMIT = 2
+
+
+class ChannelClosed(Exception):
+    """The other process has ended or has closed its end."""
+
+
+class Channel:
+    """One end of a channel. It owns its socket.
+
+    One thread receives; several may send, since a datagram is sent whole or not at all.
+    """
+
+    def __init__(self, end: socket.socket) -> None:
+        self._socket = end
+
+    def fileno(self) -> int:
+        """The descriptor, to wait for: readable when a message or the end is there."""
+        return self._socket.fileno()
+
+    def send(self, message: Message, descriptors: Sequence[int] = ()) -> None:
+        """Send a message, with copies of `descriptors` beside it.
+
+        Raises ProtocolError for a message too long, ChannelClosed, and TimeoutError if the peer takes nothing for
+        SEND_SECONDS.
+        """
+        octets = messages.format(message)
+        ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))] if descriptors else []
+        self._socket.settimeout(SEND_SECONDS)
+        try:
+            self._socket.sendmsg([octets], ancillary)
+        except (BrokenPipeError, ConnectionResetError):
+            raise ChannelClosed from None
+
+    def receive(self, allowed: frozenset[type[Message]], seconds: float | None) -> Message:
+        """The next message, beside which no descriptor may be.
+
+        Raises ProtocolError for anything else than one message of `allowed`, ChannelClosed, and TimeoutError if
+        nothing arrives within `seconds` (None: wait on).
+        """
+        message, _ = self.receive_descriptors(allowed, seconds, 0)
+        return message
+
+    def receive_descriptors(
+        self, allowed: frozenset[type[Message]], seconds: float | None, limit: int = DESCRIPTOR_LIMIT
+    ) -> tuple[Message, list[int]]:
+        """The next message and up to `limit` descriptors that came beside it: close-on-exec, owned by the caller.
+
+        Raises what `receive` raises; with more descriptors than `limit`, ProtocolError. Then none stays open.
+        """
+        space = socket.CMSG_SPACE(limit * array.array("i").itemsize) if limit else 0
+        self._socket.settimeout(seconds)
+        try:
+            # One octet more than allowed, so that a datagram too long is seen and not cut.
+            octets, ancillary, flags, _ = self._socket.recvmsg(SIZE_LIMIT + 1, space, socket.MSG_CMSG_CLOEXEC)
+        except ConnectionResetError:
+            raise ChannelClosed from None
+        descriptors = _parse_rights(ancillary)
+        try:
+            if flags & socket.MSG_CTRUNC or len(descriptors) > limit:
+                raise ProtocolError("a message with unexpected descriptors")
+            if not octets:
+                raise ChannelClosed
+            return messages.parse(octets, allowed), descriptors
+        except (ProtocolError, ChannelClosed):
+            for descriptor in descriptors:
+                os.close(descriptor)
+            raise
+
+    def close(self) -> None:
+        self._socket.close()
+
+    def detach(self) -> int:
+        """Give the descriptor away: the channel is closed, the descriptor is the caller's."""
+        return self._socket.detach()
+
+
+def pair() -> tuple[Channel, Channel]:
+    """Both ends of a new channel. Raises OSError when descriptors are short."""
+    one, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    return Channel(one), Channel(other)
+
+
+def _parse_rights(ancillary: list[tuple[int, int, bytes]]) -> list[int]:
+    numbers = array.array("i")
+    for level, kind, data in ancillary:
+        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+            # The kernel cuts at whole descriptors, the C library's padding may follow.
+            numbers.frombytes(data[: len(data) - len(data) % numbers.itemsize])
+    return list(numbers)

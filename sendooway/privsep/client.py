@@ -1,0 +1,175 @@
+"""The proxy's side of an agent: each question is a method, each with the time that its answer may take."""
+
+import os
+
+from sendooway.net.stream import Stream
+from sendooway.privsep import channel as channels
+from sendooway.privsep.channel import Channel, ChannelClosed
+from sendooway.privsep.messages import (
+    AccountFound,
+    AccountMissing,
+    AgentWanted,
+    LoginBegin,
+    LoginCancel,
+    LoginChallenge,
+    LoginContinue,
+    LoginDone,
+    LoginRefused,
+    LookUp,
+    LookUpFailed,
+    Message,
+    ProtocolError,
+    SaslBegin,
+    SaslContinue,
+    SaslResponse,
+    SaslUnavailable,
+    ToAgent,
+)
+from sendooway.secret import Secret
+
+# A little more than the agent grants itself, so that its own words arrive.
+LOGIN_SECONDS = 120.0
+LOOK_UP_SECONDS = 10.0
+SASL_SECONDS = 10.0
+
+# Ten times the bundle that systems come with.
+CA_LIMIT = 4 << 20  # octets
+
+_LOGIN_ANSWERS = frozenset({LoginChallenge, LoginDone, LoginRefused})
+_LOOK_UP_ANSWERS = frozenset({AccountFound, AccountMissing, LookUpFailed})
+_SASL_ANSWERS = frozenset({SaslResponse, SaslUnavailable})
+
+LoginAnswer = LoginChallenge | LoginDone | LoginRefused
+
+
+class AgentError(Exception):
+    """There is no agent, or none any more, or it does not do as agreed. The session cannot go on."""
+
+
+class Agent:
+    """The agent of one session. After an AgentError it is of no more use."""
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+        self._own_ca: bytes | None = None
+
+    @classmethod
+    def request(cls, monitor: Channel, session: str, client: Stream) -> "Agent":
+        """Ask the monitor for an agent, which reads the client's address from the connection itself.
+
+        Raises AgentError; a monitor that refuses is noticed at the first question.
+        """
+        try:
+            ours, theirs = channels.pair()
+        except OSError as error:
+            raise AgentError(f"no channel to an agent: {error.strerror}") from error
+        try:
+            monitor.send(AgentWanted(session), (theirs.fileno(), client.transport.descriptors()[0]))
+        except (ChannelClosed, OSError) as error:
+            ours.close()
+            raise AgentError("the monitor cannot be asked for an agent") from error
+        finally:
+            theirs.close()
+        return cls(ours)
+
+    def begin_login(self, mechanism: str, initial_response: bytes | None) -> LoginAnswer:
+        """AUTH. Raises AgentError."""
+        response = None if initial_response is None else Secret(initial_response)
+        return self._log_in(LoginBegin(mechanism, response))
+
+    def continue_login(self, response: bytes) -> LoginAnswer:
+        """The client's response to the last challenge. Raises AgentError."""
+        return self._log_in(LoginContinue(Secret(response)))
+
+    def cancel_login(self) -> None:
+        """The client gave up the login, to which a challenge was the last answer. Raises AgentError."""
+        self._send(LoginCancel())
+
+    def take_ca(self) -> bytes | None:
+        """After LoginDone, once: the contents of the user's own file of trusted certificates; None: the global one."""
+        own_ca, self._own_ca = self._own_ca, None
+        return own_ca
+
+    def look_up(self, reverse_path: str) -> AccountFound | AccountMissing | LookUpFailed:
+        """Which account serves this sender? Raises AgentError."""
+        self._send(LookUp(reverse_path))
+        answer = self._receive(_LOOK_UP_ANSWERS, LOOK_UP_SECONDS)
+        assert isinstance(answer, AccountFound | AccountMissing | LookUpFailed)
+        return answer
+
+    def begin_sasl(
+        self, number: int, offered: tuple[str, ...], refused: tuple[str, ...]
+    ) -> SaslResponse | SaslUnavailable:
+        """Begin a login at a smarthost, see SaslBegin. Raises AgentError."""
+        return self._sasl(SaslBegin(number, offered, refused))
+
+    def continue_sasl(self, challenge: bytes) -> SaslResponse | SaslUnavailable:
+        """The smarthost's challenge, without base64. Raises AgentError."""
+        return self._sasl(SaslContinue(challenge))
+
+    def fileno(self) -> int:
+        """To be polled: readable between questions means that the agent is gone."""
+        return self._channel.fileno()
+
+    def close(self) -> None:
+        """The agent ends when it notices."""
+        self._channel.close()
+
+    def _log_in(self, question: ToAgent) -> LoginAnswer:
+        self._send(question)
+        answer, descriptors = self._receive_descriptors(_LOGIN_ANSWERS, LOGIN_SECONDS, 1)
+        assert isinstance(answer, LoginChallenge | LoginDone | LoginRefused)
+        own_ca = isinstance(answer, LoginDone) and answer.own_ca
+        try:
+            if len(descriptors) != own_ca:
+                raise AgentError("its answer came without its descriptor, or with one too many")
+            if own_ca:
+                self._own_ca = _read(descriptors[0])
+        finally:
+            for descriptor in descriptors:
+                os.close(descriptor)
+        return answer
+
+    def _sasl(self, question: ToAgent) -> SaslResponse | SaslUnavailable:
+        self._send(question)
+        answer = self._receive(_SASL_ANSWERS, SASL_SECONDS)
+        assert isinstance(answer, SaslResponse | SaslUnavailable)
+        return answer
+
+    def _send(self, question: ToAgent) -> None:
+        try:
+            self._channel.send(question)
+        except (ChannelClosed, ProtocolError, OSError) as error:
+            raise _agent_error(error) from error
+
+    def _receive(self, allowed: frozenset[type[Message]], seconds: float) -> Message:
+        answer, _ = self._receive_descriptors(allowed, seconds, 0)
+        return answer
+
+    def _receive_descriptors(
+        self, allowed: frozenset[type[Message]], seconds: float, limit: int
+    ) -> tuple[Message, list[int]]:
+        try:
+            return self._channel.receive_descriptors(allowed, seconds, limit)
+        except (ChannelClosed, ProtocolError, OSError) as error:
+            raise _agent_error(error) from error
+
+
+def _agent_error(error: Exception) -> AgentError:
+    match error:
+        case ChannelClosed():
+            return AgentError("it has ended")
+        case TimeoutError():
+            return AgentError("it does not answer")
+        case _:
+            return AgentError(f"it sent {error}" if isinstance(error, ProtocolError) else str(error))
+
+
+def _read(descriptor: int) -> bytes:
+    try:
+        octets = os.pread(descriptor, CA_LIMIT + 1, 0)
+    except OSError as error:
+        raise AgentError(f"the user's sslCA cannot be read: {error.strerror}") from error
+    if len(octets) > CA_LIMIT:
+        raise AgentError(f"the user's sslCA is longer than {CA_LIMIT} octets")
+    return octets

@@ -1,0 +1,436 @@
+"""The monitor: keeps the listening sockets, forks proxies and agents, replaces and reloads them.
+
+It has root's rights and so reads no octet of the network: only messages of its proxies, which it does not trust, and
+signals. It is one thread and waits in one place, a poll(2) in `Monitor.run`.
+"""
+
+import contextlib
+import gc
+import os
+import select
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+
+from sendooway.auth.identity import AuthenticatorError
+from sendooway.auth.login import AUTHENTICATORS
+from sendooway.config import Configuration, Listen
+from sendooway.log import Log, open_log
+from sendooway.net.listener import ListenError, bind
+from sendooway.options import Options, UsageError, endpoints
+from sendooway.privsep import agent, channel, kernel, process, snapshot
+from sendooway.privsep.agent import Limits, Visit
+from sendooway.privsep.channel import Channel, ChannelClosed
+from sendooway.privsep.messages import AgentWanted, Message, ProtocolError, ProxyReady
+from sendooway.privsep.request import Request, open_request
+from sendooway.privsep.snapshot import Snapshot, SnapshotError
+
+# Agents in which nobody has logged in yet, as OpenSSH's MaxStartups: each is a process, and may be at PAM.
+MOST_NEWBORN = 100
+
+# Proxies wait 30 seconds for their sessions when they get SIGTERM, and some more until these have said 421.
+STOP_SECONDS = 35.0
+
+# To load the key and drop privileges takes milliseconds; name services that hang take longer.
+READY_SECONDS = 30.0
+
+# A proxy that dies at once would die again: the pause doubles from a quarter of a second to half a minute.
+FIRST_PAUSE = 0.25
+LONGEST_PAUSE = 30.0
+STEADY_SECONDS = 10.0
+
+_TO_MONITOR: frozenset[type[Message]] = frozenset({ProxyReady, AgentWanted})
+
+# sysexits(3)
+EX_OSERR = 71
+EX_CANTCREAT = 73
+EX_NOPERM = 77
+
+Listener = tuple[Listen, list[socket.socket]]
+RunProxy = Callable[[Configuration, Sequence[tuple[socket.socket, Listen]], Channel, Log], int]
+
+
+class StartError(Exception):
+    """The configuration of this moment cannot be put to work. `status` is the exit status that says so."""
+
+    def __init__(self, status: int, reason: str) -> None:
+        super().__init__(reason)
+        self.status = status
+
+
+@dataclass(eq=False)
+class _Generation:
+    """What was made of one reading of the configuration, and the proxies that work with it."""
+
+    snapshot: Snapshot
+    log: Log
+    listeners: list[Listener]
+    proxies: "dict[int, _Proxy]" = field(default_factory=dict)
+    deadline: float = 0.0
+
+    @property
+    def ready(self) -> bool:
+        workers = self.snapshot.configuration.workers
+        return sum(proxy.ready for proxy in self.proxies.values()) == workers
+
+    def close(self) -> None:
+        self.snapshot.close()
+        self.log.close()
+
+
+@dataclass(eq=False)
+class _Proxy:
+    pid: int
+    channel: Channel
+    generation: _Generation
+    born: float
+    ready: bool = False
+
+
+class Monitor:
+    """Everything that runs.
+
+    `run_proxy` is what a proxy does: it gets the redacted configuration, the listening sockets, its end of the channel
+    to here, and the log; it sends ProxyReady when nothing can go wrong any more, and returns its exit status.
+    """
+
+    def __init__(self, options: Options, run_proxy: RunProxy, limits: Limits | None = None) -> None:
+        self._options = options
+        self._run_proxy = run_proxy
+        self._limits = limits or Limits()
+        self._current: _Generation | None = None
+        self._candidate: _Generation | None = None
+        self._draining: list[_Generation] = []
+        self._agents: dict[int, str] = {}  # the session of each
+        self._newborn: dict[int, int] = {}  # descriptor that closes at the login: agent
+        self._reload = False
+        self._stop_at: float | None = None
+        self._crashes = 0
+        self._next_start = 0.0
+        self._status = 0
+
+    def run(self) -> int:
+        """Until SIGTERM or SIGINT. Returns the exit status: 0, or that of a proxy that could not begin.
+
+        Raises StartError where nothing has begun.
+        """
+        kernel.set_title("sendooway [monitor]")
+        signals = _receive_signals()
+        # Pages with objects that are never collected stay shared with all children.
+        gc.collect()
+        gc.freeze()
+        self._begin()
+        while self._living():
+            ready = _poll([signals, *self._newborn, *self._proxies_by_channel()], self._patience())
+            if signals in ready:
+                self._take_signals(os.read(signals, 4096))
+            for descriptor in self._newborn.keys() & ready:
+                self._forget_newborn(descriptor)
+            for descriptor, proxy in self._proxies_by_channel().items():
+                if descriptor in ready:
+                    self._hear(proxy)
+            self._keep_time()
+        for pid in self._agents:
+            os.kill(pid, signal.SIGTERM)
+        return self._status
+
+    # Generations
+
+    def _begin(self) -> None:
+        """Read the configuration and start its proxies, beside those that there are. Raises StartError."""
+        log = _open(self._options.log)
+        try:
+            taken = snapshot.take(self._options.config, log)
+        except (SnapshotError, OSError) as error:
+            log.close()
+            status = snapshot.EX_CONFIG if isinstance(error, SnapshotError) else EX_OSERR
+            raise StartError(status, str(error)) from error
+        generation = _Generation(taken, log, [])
+        try:
+            authenticator = AUTHENTICATORS[taken.configuration.auth_backend]
+            authenticator.check()
+            authenticator.load()
+            generation.listeners = self._bind(endpoints(self._options, taken.configuration))
+        except (AuthenticatorError, UsageError) as error:
+            generation.close()
+            raise StartError(snapshot.EX_CONFIG, str(error)) from error
+        except ListenError as error:
+            generation.close()
+            forbidden = isinstance(error.__cause__, PermissionError)
+            raise StartError(EX_NOPERM if forbidden else EX_OSERR, str(error)) from error
+        generation.deadline = time.monotonic() + READY_SECONDS
+        self._candidate = generation
+        try:
+            for _ in range(taken.configuration.workers):
+                self._start_proxy(generation)
+        except OSError as error:
+            self._abandon(f"cannot start a proxy: {error.strerror}", EX_OSERR)
+
+    def _bind(self, wanted: Iterable[Listen]) -> list[Listener]:
+        """Sockets for all: those that are open already, others new. Raises ListenError, then no new one stays open."""
+        have = {_place(listen): sockets for listen, sockets in self._current.listeners} if self._current else {}
+        listeners: list[Listener] = []
+        try:
+            for listen in wanted:
+                listeners.append((listen, have.get(_place(listen)) or bind(listen)))
+        except ListenError:
+            _close_listeners(listeners, have)
+            raise
+        return listeners
+
+    def _promote(self) -> None:
+        """The candidate's proxies are all ready: now the old ones need not accept connections any more."""
+        old, self._current, self._candidate = self._current, self._candidate, None
+        assert self._current is not None
+        self._crashes = 0
+        if old is None:
+            self._current.log.event("ready", proxies=len(self._current.proxies))
+            return
+        self._current.log.event("reloaded", proxies=len(self._current.proxies))
+        _close_listeners(old.listeners, {_place(listen): sockets for listen, sockets in self._current.listeners})
+        for pid in old.proxies:
+            os.kill(pid, signal.SIGUSR1)
+        self._draining.append(old)
+
+    def _abandon(self, reason: str, status: int) -> None:
+        """The candidate does not work: back to what there was, or to the end."""
+        failed, self._candidate = self._candidate, None
+        assert failed is not None
+        for pid in failed.proxies:
+            os.kill(pid, signal.SIGKILL)
+        keep = {_place(listen): sockets for listen, sockets in self._current.listeners} if self._current else {}
+        _close_listeners(failed.listeners, keep)
+        if self._current is None:
+            failed.log.error("start-failed", reason=reason)
+            self._status = status
+        else:
+            self._current.log.error("reload-refused", reason=reason)
+        self._draining.append(failed)
+
+    def _try_reload(self) -> None:
+        self._reload = False
+        assert self._current is not None
+        try:
+            self._begin()
+        except StartError as error:
+            self._current.log.error("reload-refused", reason=str(error))
+
+    # Proxies
+
+    def _start_proxy(self, generation: _Generation) -> None:
+        ours, theirs = channel.pair()
+        listeners = [(sock, listen) for listen, sockets in generation.listeners for sock in sockets]
+        keep = [theirs.fileno(), *(sock.fileno() for sock, _ in listeners)]
+        configuration, log = generation.snapshot.configuration, generation.log
+        try:
+            pid = process.start(
+                "sendooway [proxy]", lambda: self._run_proxy(configuration, listeners, theirs, log), keep, log
+            )
+        finally:
+            theirs.close()
+        generation.proxies[pid] = _Proxy(pid, ours, generation, time.monotonic())
+
+    def _hear(self, proxy: _Proxy) -> None:
+        """One message of a proxy. One that does not keep to the protocol has been taken over, and ends here."""
+        try:
+            message, descriptors = proxy.channel.receive_descriptors(_TO_MONITOR, 1.0)
+            match message:
+                case ProxyReady() if not descriptors:
+                    proxy.ready = True
+                    if proxy.generation is self._candidate and self._candidate.ready:
+                        self._promote()
+                case _:
+                    self._start_agent(proxy.generation, open_request(message, descriptors))
+        except ProtocolError as error:
+            proxy.generation.log.error("proxy-misbehaves", process=proxy.pid, reason=str(error))
+            self._kill(proxy)
+        except (ChannelClosed, TimeoutError):
+            self._kill(proxy)
+
+    def _kill(self, proxy: _Proxy) -> None:
+        proxy.channel.close()
+        os.kill(proxy.pid, signal.SIGKILL)
+
+    def _buried(self, proxy: _Proxy, status: int) -> None:
+        """A proxy has ended."""
+        generation = proxy.generation
+        del generation.proxies[proxy.pid]
+        proxy.channel.close()
+        if generation in self._draining or self._stop_at is not None:
+            if status != 0:
+                generation.log.error("proxy-ended", process=proxy.pid, status=status)
+        elif generation is self._candidate:
+            status = status if status > 0 else process.EX_SOFTWARE
+            self._abandon(f"a proxy ended with status {status} before all were ready", status)
+        else:
+            generation.log.error("proxy-ended", process=proxy.pid, status=status)
+            self._crashes = 0 if time.monotonic() - proxy.born > STEADY_SECONDS else self._crashes + 1
+            pause = min(FIRST_PAUSE * 2 ** (self._crashes - 1), LONGEST_PAUSE) if self._crashes else 0.0
+            self._next_start = time.monotonic() + pause
+
+    # Agents
+
+    def _start_agent(self, generation: _Generation, request: Request) -> None:
+        """A proxy whose wish is not granted notices that the agent's end is closed."""
+        # The newest, also for the sessions of an old proxy: its own may have been rotated away.
+        log = (self._current or generation).log
+        try:
+            if request.client is None:
+                return
+            visit = Visit(request.session, request.client)
+            if len(self._newborn) >= MOST_NEWBORN:
+                log.warning("too-many-logins", rip=visit.client, session=visit.session)
+                return
+            watched, newborn = os.pipe()
+
+            def run() -> int:
+                return agent.run(request.end, generation.snapshot, visit, log, self._limits, newborn)
+
+            try:
+                keep = (request.end.fileno(), generation.snapshot.memory, newborn)
+                pid = process.start("sendooway [agent]", run, keep, log)
+            except OSError:
+                os.close(watched)
+                raise
+            finally:
+                os.close(newborn)
+        except OSError as error:
+            log.error("no-agent", session=request.session, reason=error.strerror)
+            return
+        finally:
+            request.end.close()
+        self._newborn[watched] = pid
+        self._agents[pid] = visit.session
+
+    def _forget_newborn(self, descriptor: int) -> None:
+        """Somebody has logged in there, or it has ended."""
+        del self._newborn[descriptor]
+        os.close(descriptor)
+
+    # What happens
+
+    def _living(self) -> bool:
+        return any(generation.proxies for generation in self._generations()) or (
+            self._stop_at is None and self._current is not None
+        )
+
+    def _generations(self) -> list[_Generation]:
+        return [generation for generation in (self._current, self._candidate, *self._draining) if generation]
+
+    def _proxies_by_channel(self) -> dict[int, _Proxy]:
+        proxies = (proxy for generation in self._generations() for proxy in generation.proxies.values())
+        return {proxy.channel.fileno(): proxy for proxy in proxies if proxy.channel.fileno() >= 0}
+
+    def _take_signals(self, numbers: bytes) -> None:
+        if signal.SIGCHLD in numbers:
+            self._reap()
+        if signal.SIGHUP in numbers:
+            self._reload = True
+        if (signal.SIGTERM in numbers or signal.SIGINT in numbers) and self._stop_at is None:
+            self._stop()
+
+    def _reap(self) -> None:
+        while True:
+            try:
+                pid, ended = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            status = os.waitstatus_to_exitcode(ended)
+            for generation in self._generations():
+                if pid in generation.proxies:
+                    self._buried(generation.proxies[pid], status)
+            session = self._agents.pop(pid, None)
+            # An agent that was alive to say why it ends has done so. A signal leaves it no time.
+            if session is not None and status < 0 and self._stop_at is None and self._current is not None:
+                self._current.log.error("agent-killed", process=pid, session=session, signal=-status)
+
+    def _stop(self) -> None:
+        self._stop_at = time.monotonic() + STOP_SECONDS
+        for generation in self._generations():
+            generation.log.event("stopping")
+            _close_listeners(generation.listeners, {})
+            for pid in generation.proxies:
+                os.kill(pid, signal.SIGTERM)
+
+    def _keep_time(self) -> None:
+        """What is due now."""
+        now = time.monotonic()
+        for generation in [old for old in self._draining if not old.proxies]:
+            self._draining.remove(generation)
+            generation.close()
+        if self._stop_at is not None:
+            if now >= self._stop_at:
+                for generation in self._generations():
+                    for pid in generation.proxies:
+                        os.kill(pid, signal.SIGKILL)
+            return
+        if self._candidate is not None:
+            if now >= self._candidate.deadline:
+                self._abandon(f"the proxies were not ready within {READY_SECONDS:g} seconds", process.EX_SOFTWARE)
+        elif self._reload and self._current is not None:
+            self._try_reload()
+        if self._current is not None and now >= self._next_start:
+            for _ in range(self._current.snapshot.configuration.workers - len(self._current.proxies)):
+                self._replace_proxy(self._current)
+
+    def _replace_proxy(self, generation: _Generation) -> None:
+        try:
+            self._start_proxy(generation)
+        except OSError as error:
+            generation.log.error("no-proxy", reason=error.strerror)
+            self._next_start = time.monotonic() + 1.0
+
+    def _patience(self) -> float | None:
+        """Seconds until something is due; None: only what happens will be."""
+        due = []
+        if self._stop_at is not None:
+            due.append(self._stop_at)
+        elif self._candidate is not None:
+            due.append(self._candidate.deadline)
+        if self._current is not None and len(self._current.proxies) < self._current.snapshot.configuration.workers:
+            due.append(self._next_start)
+        return max(0.0, min(due) - time.monotonic()) if due else None
+
+
+def _place(listen: Listen) -> tuple[str, int, str]:
+    return (listen.address, listen.port, listen.path)
+
+
+def _close_listeners(listeners: Iterable[Listener], keep: dict[tuple[str, int, str], list[socket.socket]]) -> None:
+    for listen, sockets in listeners:
+        if _place(listen) in keep:
+            continue
+        for sock in sockets:
+            sock.close()
+        if listen.path:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(listen.path)
+
+
+def _open(destination: str | None) -> Log:
+    try:
+        return open_log(destination)
+    except OSError as error:
+        raise StartError(EX_CANTCREAT, f"cannot open the log {destination}: {error.strerror}") from error
+
+
+def _receive_signals() -> int:
+    """A descriptor from which the numbers of signals can be read, an octet each."""
+    reading, writing = os.pipe()
+    os.set_blocking(reading, False)
+    os.set_blocking(writing, False)
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD):
+        signal.signal(number, lambda *_: None)
+    signal.set_wakeup_fd(writing)
+    return reading
+
+
+def _poll(descriptors: Iterable[int], seconds: float | None) -> set[int]:
+    waiting = select.poll()
+    for descriptor in descriptors:
+        waiting.register(descriptor, select.POLLIN)
+    return {descriptor for descriptor, _ in waiting.poll(None if seconds is None else seconds * 1000 + 1)}

@@ -1,0 +1,69 @@
+"""A process of ours is born: with what it needs of its parent, and with nothing else."""
+
+import os
+import signal
+from collections.abc import Callable, Collection
+
+from sendooway.log import Log, describe
+from sendooway.privsep import kernel
+
+EX_SOFTWARE = 70  # sysexits(3)
+
+# What the monitor has handlers for. Its children hear of the terminal's ^C and of SIGHUP through it.
+_DEFAULT = (signal.SIGTERM, signal.SIGALRM, signal.SIGUSR1, signal.SIGCHLD)
+_IGNORED = (signal.SIGINT, signal.SIGHUP)
+
+
+def start(title: str, run: Callable[[], int], keep: Collection[int], log: Log) -> int:
+    """Fork a process that does `run` and ends with the status that it returns. Gives the number of the process.
+
+    It gets SIGTERM when its parent ends. `title` is what ps(1) shows. Of the descriptors above 2 only those of `keep`
+    and of the log stay open. What `run` raises goes to the log, and the process ends with EX_SOFTWARE. Call it only
+    where there is one thread. Raises OSError if the system has no room for one more process.
+    """
+    parent = os.getpid()
+    # Until the child has its own handlers, a signal to it would be taken for one to the parent.
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, (*_DEFAULT, *_IGNORED))
+    try:
+        pid = os.fork()
+    except OSError:
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+        raise
+    if pid != 0:
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+        return pid
+    status = EX_SOFTWARE
+    try:
+        _forget_signals()
+        kernel.die_with_parent(signal.SIGTERM)
+        if os.getppid() != parent:
+            # It was too late for the signal.
+            os._exit(status)
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+        # Objects of the parent whose descriptors are gone stay referenced by its frames, which this process never
+        # returns to: so none of them closes a number that belongs to something else by then.
+        _close_all_but({0, 1, 2, *keep, *log.descriptors()})
+        kernel.set_title(title)
+        status = run()
+    except Exception as error:
+        log.error("process-failed", process=title, reason=describe(error))
+    finally:
+        os._exit(status)
+
+
+def _forget_signals() -> None:
+    signal.set_wakeup_fd(-1)
+    for number in _DEFAULT:
+        signal.signal(number, signal.SIG_DFL)
+    for number in _IGNORED:
+        signal.signal(number, signal.SIG_IGN)
+
+
+def _close_all_but(keep: Collection[int]) -> None:
+    lowest = 0
+    for descriptor in sorted(keep):
+        # For an empty range, CPython's closerange(0, 0) closes everything.
+        if lowest < descriptor:
+            os.closerange(lowest, descriptor)
+        lowest = descriptor + 1
+    os.closerange(lowest, os.sysconf("SC_OPEN_MAX"))

@@ -1,0 +1,75 @@
+"""A proxy's wish for an agent, looked at with distrust."""
+
+import errno
+import os
+import socket
+from dataclasses import dataclass
+
+from sendooway.privsep.channel import Channel
+from sendooway.privsep.messages import AgentWanted, Message, ProtocolError
+
+LOCAL = "local"
+
+
+@dataclass(frozen=True)
+class Request:
+    """An agent is wanted: `end` is its end of the channel, `client` the address of the session's client.
+
+    The address is numeric, LOCAL where there is no network between us, None where nobody is there any more.
+    """
+
+    end: Channel
+    session: str
+    client: str | None
+
+
+def open_request(message: Message, descriptors: list[int]) -> Request:
+    """Check an AgentWanted and the descriptors beside it. All of them are used up: `end` is the only one left open.
+
+    Raises ProtocolError for anything else, and leaves none open.
+    """
+    try:
+        match message, descriptors:
+            case AgentWanted(session), [_, client] if _is_id(session):
+                return Request(_open_channel(descriptors.pop(0)), session, peer_address(client))
+            case _:
+                raise ProtocolError("an AgentWanted that cannot be meant")
+    finally:
+        for descriptor in descriptors:
+            os.close(descriptor)
+
+
+def peer_address(descriptor: int) -> str | None:
+    """The address at the other end of a connection, as in Request. The descriptor stays open."""
+    try:
+        sock = socket.socket(fileno=descriptor)
+    except OSError as error:
+        # A pipe or a terminal is no socket.
+        return LOCAL if error.errno == errno.ENOTSOCK else None
+    try:
+        if sock.family not in (socket.AF_INET, socket.AF_INET6):
+            return LOCAL
+        address = str(sock.getpeername()[0])
+    except OSError:
+        return None
+    finally:
+        sock.detach()
+    # An IPv4 address in IPv6's clothes (RFC 4291, 2.5.5.2); the zone behind `%` is our own name for an interface.
+    return address.removeprefix("::ffff:").partition("%")[0]
+
+
+def _is_id(session: str) -> bool:
+    # It goes to the log in our name.
+    return session.isascii() and session.isalnum() and len(session) <= 32
+
+
+def _open_channel(descriptor: int) -> Channel:
+    try:
+        end = socket.socket(fileno=descriptor)
+    except OSError:
+        os.close(descriptor)
+        raise ProtocolError("an AgentWanted without a channel") from None
+    if (end.family, end.type) != (socket.AF_UNIX, socket.SOCK_SEQPACKET):
+        end.close()
+        raise ProtocolError("an AgentWanted without a channel")
+    return Channel(end)

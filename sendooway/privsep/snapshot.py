@@ -1,0 +1,127 @@
+"""The configuration as it was read at one moment, with its passwords out of reach of the proxy.
+
+The file may hold passwords, in its mappings. So a process that serves no network reads it: it puts the whole text into
+memory that has a descriptor but no name, and gives its parent the text without the passwords. The parent's children
+get the descriptor, or not: agents do, proxies do not.
+"""
+
+import fcntl
+import os
+import signal
+from dataclasses import dataclass
+
+from sendooway.config import Configuration, ConfigurationError, Mapping, Parsed, exposure, parse, read, redact
+from sendooway.log import Log
+from sendooway.privsep import process
+
+# Reading and parsing take milliseconds, unless the file is on a file system that does not answer.
+TAKE_SECONDS = 20.0
+
+EX_CONFIG = 78  # sysexits(3)
+
+_GOOD = b"+"
+_BAD = b"-"
+
+
+class SnapshotError(Exception):
+    """The configuration cannot be read or is wrong. The text is the message for the administrator."""
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The configuration of the file `path`. `memory` is the descriptor of its whole text."""
+
+    path: str
+    configuration: Configuration
+    memory: int
+
+    def mappings(self) -> tuple[Mapping, ...]:
+        """The global mappings, with their passwords."""
+        size = os.fstat(self.memory).st_size
+        # Not read(2): all processes that have the descriptor share its position.
+        text = os.pread(self.memory, size, 0).decode("utf-8", "surrogateescape")
+        return _parse(text, self.path).mappings
+
+    def close(self) -> None:
+        os.close(self.memory)
+
+
+def take(path: str, log: Log) -> Snapshot:
+    """Let a short-lived process read the configuration. Raises SnapshotError; warnings go to the log."""
+    memory = allocate()
+    reading, writing = os.pipe()
+
+    def run() -> int:
+        return 0 if publish(path, memory, writing, log) else EX_CONFIG
+
+    pid = process.start("sendooway [configuration]", run, (memory, writing), log)
+    os.close(writing)
+    try:
+        return receive(path, memory, reading)
+    except SnapshotError:
+        os.close(memory)
+        raise
+    finally:
+        os.waitpid(pid, 0)
+
+
+def allocate() -> int:
+    """The descriptor of new, empty memory for the text."""
+    return os.memfd_create("sendooway.conf", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+
+
+def publish(path: str, memory: int, answer: int, log: Log) -> Snapshot | None:
+    """The side that reads the file: fill `memory` for good, answer through the pipe `answer` and close it.
+
+    Warnings go to the log. None if the configuration is wrong: the answer says so. SIGALRM ends the process after
+    TAKE_SECONDS.
+    """
+    signal.setitimer(signal.ITIMER_REAL, TAKE_SECONDS)
+    try:
+        return _publish(path, memory, answer, log)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+def _publish(path: str, memory: int, answer: int, log: Log) -> Snapshot | None:
+    with open(answer, "wb") as pipe:
+        try:
+            text = read(path)
+            parsed = _parse(text, path)
+            exposed = exposure(path, parsed.mappings)
+        except ConfigurationError as error:
+            pipe.write(_BAD + str(error).encode("utf-8", "surrogateescape"))
+            return None
+        octets = text.encode("utf-8", "surrogateescape")
+        with open(memory, "wb", closefd=False) as file:
+            file.write(octets)
+        # Nobody who has the descriptor can change it, now or later.
+        fcntl.fcntl(
+            memory,
+            fcntl.F_ADD_SEALS,
+            fcntl.F_SEAL_WRITE | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL,
+        )
+        for warning in parsed.warnings if exposed is None else (*parsed.warnings, exposed):
+            log.warning("configuration", reason=warning)
+        pipe.write(_GOOD + redact(text).encode("utf-8", "surrogateescape"))
+        return Snapshot(path, parsed.configuration, memory)
+
+
+def receive(path: str, memory: int, answer: int) -> Snapshot:
+    """The side that may not see the file: what comes through the pipe `answer`, then closed. Raises SnapshotError."""
+    with open(answer, "rb") as pipe:
+        octets = pipe.read()
+    text = octets[1:].decode("utf-8", "surrogateescape")
+    match octets[:1]:
+        case b"+":
+            return Snapshot(path, _parse(text, path).configuration, memory)
+        case b"-":
+            raise SnapshotError(text)
+        case _:
+            raise SnapshotError(
+                f"{path}: the process that reads it ended, or took longer than {TAKE_SECONDS:g} seconds"
+            )
+
+
+def _parse(text: str, path: str) -> Parsed:
+    return parse(text, path, os.uname().nodename)

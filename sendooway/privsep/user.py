@@ -1,0 +1,220 @@
+"""What an agent does once it is the user: the settings and accounts of this user, and the logins at smarthosts.
+
+It all happens with the user's own rights: whatever the user's files are, they harm nobody else.
+"""
+
+import os
+import signal
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from sendooway import sasl
+from sendooway.accounts import user_file
+from sendooway.accounts.account import Account, AccountsError, NoAccount, Origin
+from sendooway.accounts.lookup import expand, look_up
+from sendooway.auth.identity import Identity
+from sendooway.config import ConfigurationError, Mapping, Use, UserSettings, parse_user_include
+from sendooway.log import Log
+from sendooway.privsep.messages import (
+    AccountFound,
+    AccountMissing,
+    LookUpFailed,
+    ProtocolError,
+    SaslResponse,
+    SaslUnavailable,
+)
+from sendooway.privsep.snapshot import Snapshot
+from sendooway.sasl import SaslError
+from sendooway.secret import Secret
+
+# For all files of one look-up together: a network file system or an automounter may take its time, or for ever.
+READ_SECONDS = 5.0
+
+# The client's reply has no room for more, and a datagram neither.
+SEARCHED_LIMIT = 30
+REASON_LIMIT = 1000  # characters
+
+CA_LIMIT = 4 << 20  # octets; ten times the bundle that systems come with
+
+
+class User:
+    """The user that this process is now.
+
+    `settings` are the global ones, with what the user's own file (`userInclude`) changes. `own_ca` is the descriptor of
+    the user's own file of trusted certificates, None where there is none. A file that cannot be used refuses no login,
+    but each look-up: a line that we do not understand may be the one that keeps a mail from the wrong smarthost.
+    """
+
+    def __init__(self, identity: Identity, snapshot: Snapshot, log: Log) -> None:
+        self._identity = identity
+        self._snapshot = snapshot
+        self._log = log
+        self._broken: str | None = None
+        self._own_mappings: tuple[Mapping, ...] = ()
+        self._global_mappings: tuple[Mapping, ...] | None = None
+        # By their number, which names them to the proxy.
+        self._accounts: list[Account] = []
+        self._last: Account | None = None
+        self._dialogue: sasl.Client | None = None
+        self._mechanism = ""
+        self._exposed: dict[str, bool] = {}  # files that others may read; true: the log has said so
+        self.settings: UserSettings = snapshot.configuration.user_settings
+        self.own_ca: int | None = None
+        try:
+            with _within(READ_SECONDS):
+                self._include()
+                self._open_ca()
+        except (AccountsError, ConfigurationError, _TooLate) as error:
+            self._broken = str(error)[:REASON_LIMIT]
+            log.error("settings-refused", user=identity.name, reason=self._broken)
+
+    def look_up(self, reverse_path: str) -> AccountFound | AccountMissing | LookUpFailed:
+        """The account that serves the sender; empty: the null reverse-path."""
+        if self._broken is not None:
+            return LookUpFailed(self._broken)
+        try:
+            with _within(READ_SECONDS):
+                account = look_up(reverse_path, self._mappings(), self._identity, self._read, self._last)
+        except NoAccount as error:
+            return AccountMissing(_shortened(error.searched))
+        except (AccountsError, _TooLate) as error:
+            return LookUpFailed(str(error)[:REASON_LIMIT])
+        if account not in self._accounts:
+            self._accounts.append(account)
+        self._last = account
+        if account.credentials is not None:
+            self._warn_of(account.origin.file)
+        return AccountFound(
+            number=self._accounts.index(account),
+            origin=str(account.origin),
+            username=account.credentials.username if account.credentials else "",
+            host=account.host,
+            port=account.port,
+            security=account.security.value,
+            check_certificate=account.check_certificate,
+        )
+
+    def begin_sasl(
+        self, number: int, offered: tuple[str, ...], refused: tuple[str, ...]
+    ) -> SaslResponse | SaslUnavailable:
+        """Begin a login with account `number`. Raises ProtocolError for one that was not found or has no login."""
+        if not 0 <= number < len(self._accounts) or (credentials := self._accounts[number].credentials) is None:
+            raise ProtocolError("a SaslBegin for an account that it cannot be for")
+        mechanism = sasl.choose(offered, self._with(Use.ALWAYS_TRY), self._with(Use.NEVER), refused)
+        if mechanism is None:
+            return SaslUnavailable(_unavailable(offered, refused, self._with(Use.NEVER)))
+        self._mechanism = mechanism
+        self._dialogue = sasl.client(mechanism, credentials.username, credentials.password)
+        return self._response(next(self._dialogue))
+
+    def continue_sasl(self, challenge: bytes) -> SaslResponse | SaslUnavailable:
+        """Answer a challenge of the smarthost. Raises ProtocolError if no login was begun."""
+        if self._dialogue is None:
+            raise ProtocolError("a SaslContinue without a login")
+        try:
+            return self._response(self._dialogue.send(challenge))
+        except SaslError as error:
+            self._dialogue = None
+            return SaslUnavailable(str(error))
+
+    def _response(self, octets: bytes | None) -> SaslResponse:
+        return SaslResponse(self._mechanism, None if octets is None else Secret(octets))
+
+    def _with(self, use: Use) -> frozenset[str]:
+        """The mechanisms that the user wants to be used so."""
+        settings = self.settings
+        uses = {
+            "CRAM-MD5": settings.smarthost_cram_md5,
+            "PLAIN": settings.smarthost_plain,
+            "LOGIN": settings.smarthost_login,
+        }
+        return frozenset(mechanism for mechanism, wanted in uses.items() if wanted is use)
+
+    def _read(self, path: str) -> str:
+        file = user_file.read(path, self._identity.uid)
+        if file.readable_by_others:
+            self._exposed.setdefault(path, False)
+        return file.text
+
+    def _warn_of(self, path: str) -> None:
+        """Say once for each login that others may read the file that a password is in."""
+        if self._exposed.get(path) is False:
+            self._exposed[path] = True
+            self._log.warning("password-exposed", user=self._identity.name, file=path, reason="others may read it")
+
+    def _mappings(self) -> tuple[Mapping, ...]:
+        """The user's own first, then the global ones, which are read when they are needed for the first time."""
+        if self._global_mappings is None:
+            self._global_mappings = self._snapshot.mappings()
+            self._snapshot.close()
+        return self._own_mappings + self._global_mappings
+
+    def _include(self) -> None:
+        template = self._snapshot.configuration.user_include
+        if not template:
+            return
+        path = expand(template, self._identity, Origin(self._snapshot.path, 0))
+        try:
+            text = self._read(path)
+        except FileNotFoundError:
+            # Most users have no such file.
+            return
+        self.settings, self._own_mappings, warnings = parse_user_include(text, path, self.settings)
+        for warning in warnings:
+            self._log.warning("configuration", user=self._identity.name, reason=warning)
+
+    def _open_ca(self) -> None:
+        path = self.settings.ssl_ca
+        if path in ("", self._snapshot.configuration.user_settings.ssl_ca):
+            return
+        origin = Origin(path, 0)
+        try:
+            # Not blocking: a FIFO would wait for a writer for ever.
+            descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+        except OSError as error:
+            raise AccountsError(origin, f"sslCA cannot be read: {error.strerror}") from error
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode) or status.st_size > CA_LIMIT:
+            os.close(descriptor)
+            raise AccountsError(origin, f"sslCA must be a regular file of at most {CA_LIMIT} octets")
+        self.own_ca = descriptor
+
+
+class _TooLate(Exception):
+    """No OSError, so that nothing takes it for a file that cannot be read."""
+
+    def __str__(self) -> str:
+        return f"reading the files took longer than {READ_SECONDS:g} seconds"
+
+
+@contextmanager
+def _within(seconds: float) -> Iterator[None]:
+    """Raises _TooLate in the block when it takes longer. Only for the main thread."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise _TooLate
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def _shortened(searched: tuple[str, ...]) -> tuple[str, ...]:
+    more = len(searched) - SEARCHED_LIMIT
+    names = tuple(name[:REASON_LIMIT] for name in searched[:SEARCHED_LIMIT])
+    return (*names, f"and {more} more") if more > 0 else names
+
+
+def _unavailable(offered: tuple[str, ...], refused: tuple[str, ...], never: frozenset[str]) -> str:
+    parts = [f"offered: {' '.join(offered) or 'none'}", f"supported: {' '.join(sasl.CLIENTS)}"]
+    if never:
+        parts.append(f"not allowed here: {' '.join(sorted(never))}")
+    if refused:
+        parts.append(f"refused before: {' '.join(refused)}")
+    return f"no mechanism to log in with is left ({'; '.join(parts)})"

@@ -1,0 +1,88 @@
+"""Real processes, for the tests of what a process may still do and of what it answers."""
+
+import json
+import os
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from privsep.running import QUICK, InChild, RunningAgent, StartAgent
+
+from sendooway.log import Log, open_log
+from sendooway.privsep import agent, channel, process, snapshot
+from sendooway.privsep.agent import Limits, Visit
+from sendooway.privsep.client import Agent
+
+
+@pytest.fixture
+def in_child() -> InChild:
+    """Run a function in a forked process; its result, which JSON can carry, comes back."""
+
+    def run(act: Callable[[], Any]) -> Any:
+        reading, writing = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            try:
+                answer = {"result": act()}
+            except BaseException:
+                answer = {"error": traceback.format_exc()}
+            os.write(writing, json.dumps(answer).encode())
+            os._exit(0)
+        os.close(writing)
+        with open(reading, "rb") as file:
+            octets = file.read()
+        os.waitpid(pid, 0)
+        assert octets, "the child has ended without an answer"
+        answer = json.loads(octets)
+        assert "error" not in answer, answer["error"]
+        return answer["result"]
+
+    return run
+
+
+@pytest.fixture
+def log_file(tmp_path: Path) -> Path:
+    return tmp_path / "log"
+
+
+@pytest.fixture
+def log(log_file: Path) -> Iterator[Log]:
+    log = open_log(str(log_file))
+    yield log
+    log.close()
+
+
+@pytest.fixture
+def start_agent(tmp_path: Path, log: Log) -> Iterator[StartAgent]:
+    """Fork an agent for a configuration, by default one for which `none` checks the login."""
+    running = []
+
+    def start(configuration: str = "authBackend = none\n", limits: Limits = QUICK) -> RunningAgent:
+        path = tmp_path / "sendooway.conf"
+        path.touch(0o600)
+        path.write_text(configuration)
+        taken = snapshot.take(str(path), log)
+        ours, theirs = channel.pair()
+        watched, newborn = os.pipe()
+        pid = process.start(
+            "sendooway [agent]",
+            lambda: agent.run(theirs, taken, Visit("s1", "192.0.2.7"), log, limits, newborn),
+            (theirs.fileno(), taken.memory, newborn),
+            log,
+        )
+        theirs.close()
+        taken.close()
+        os.close(newborn)
+        running.append(RunningAgent(pid, ours, Agent(ours), watched))
+        return running[-1]
+
+    yield start
+    for started in running:
+        started.channel.close()
+        os.close(started.newborn)
+        try:
+            os.waitpid(started.pid, 0)
+        except ChildProcessError:
+            continue

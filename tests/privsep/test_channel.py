@@ -1,0 +1,139 @@
+"""Messages and descriptors between processes, over real sockets."""
+
+import array
+import os
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+from sendooway.privsep import channel as channels
+from sendooway.privsep import messages
+from sendooway.privsep.channel import Channel, ChannelClosed, pair
+from sendooway.privsep.messages import (
+    SIZE_LIMIT,
+    AgentWanted,
+    LoginContinue,
+    LookUp,
+    ProtocolError,
+)
+from sendooway.secret import Secret
+
+LOOK_UP = frozenset({LookUp})
+
+
+@pytest.fixture
+def ends() -> Iterator[tuple[Channel, Channel]]:
+    one, other = pair()
+    yield one, other
+    one.close()
+    other.close()
+
+
+@pytest.fixture
+def raw() -> Iterator[tuple[socket.socket, Channel]]:
+    one, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    channel = Channel(other)
+    yield one, channel
+    one.close()
+    channel.close()
+
+
+def open_descriptors() -> set[str]:
+    return set(os.listdir("/proc/self/fd"))
+
+
+def test_messages_arrive_one_by_one_and_in_order(ends: tuple[Channel, Channel]) -> None:
+    one, other = ends
+    one.send(LookUp("a"))
+    one.send(LookUp("b"))
+    assert other.receive(LOOK_UP, 1) == LookUp("a")
+    assert other.receive(LOOK_UP, 1) == LookUp("b")
+
+
+def test_the_longest_message_arrives(ends: tuple[Channel, Channel]) -> None:
+    one, other = ends
+    longest = LookUp("x" * (SIZE_LIMIT - len(messages.format(LookUp("")))))
+    one.send(longest)
+    assert other.receive(LOOK_UP, 1) == longest
+
+
+def test_a_message_too_long_is_not_sent(ends: tuple[Channel, Channel]) -> None:
+    with pytest.raises(ProtocolError):
+        ends[0].send(LookUp("x" * SIZE_LIMIT))
+
+
+def test_descriptors_arrive_beside_their_message_and_close_on_exec(ends: tuple[Channel, Channel]) -> None:
+    one, other = ends
+    reading, writing = os.pipe()
+    one.send(AgentWanted("s1"), (writing,))
+    os.close(writing)
+    message, (received,) = other.receive_descriptors(frozenset({AgentWanted}), 1)
+    assert message == AgentWanted("s1")
+    assert not os.get_inheritable(received)
+    os.write(received, b"through")
+    os.close(received)
+    assert os.read(reading, 16) == b"through"
+    os.close(reading)
+
+
+@pytest.mark.parametrize(("sent", "limit"), [(1, 0), (2, 0), (2, 1), (3, 2), (9, 2)])
+def test_descriptors_that_nobody_expects_are_refused_and_closed(
+    ends: tuple[Channel, Channel], sent: int, limit: int
+) -> None:
+    one, other = ends
+    before = open_descriptors()
+    one.send(LookUp("a"), [0] * sent)
+    with pytest.raises(ProtocolError):
+        other.receive_descriptors(LOOK_UP, 1, limit)
+    assert open_descriptors() == before
+
+
+@pytest.mark.parametrize("octets", [b"x", b"{}", messages.format(LoginContinue(Secret(b"x"))), b" " * (SIZE_LIMIT + 9)])
+def test_descriptors_beside_nonsense_are_closed(raw: tuple[socket.socket, Channel], octets: bytes) -> None:
+    one, other = raw
+    before = open_descriptors()
+    one.sendmsg([octets], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [0]))])
+    with pytest.raises(ProtocolError):
+        other.receive_descriptors(LOOK_UP, 1)
+    assert open_descriptors() == before
+
+
+def test_a_closed_end_is_told_apart_from_silence(ends: tuple[Channel, Channel]) -> None:
+    one, other = ends
+    with pytest.raises(TimeoutError):
+        other.receive(LOOK_UP, 0.01)
+    one.close()
+    with pytest.raises(ChannelClosed):
+        other.receive(LOOK_UP, 1)
+    with pytest.raises(ChannelClosed):
+        other.send(LookUp("a"))
+
+
+def test_an_end_closed_before_it_read_its_messages_is_closed(ends: tuple[Channel, Channel]) -> None:
+    one, other = ends
+    other.send(LookUp("a"))
+    one.close()
+    with pytest.raises(ChannelClosed):
+        other.receive(LOOK_UP, 1)
+
+
+def test_a_peer_that_takes_nothing_is_waited_for_only_so_long(
+    ends: tuple[Channel, Channel], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(channels, "SEND_SECONDS", 0.01)
+
+    def fill() -> None:
+        while True:
+            ends[0].send(LookUp("x" * 60000))
+
+    with pytest.raises(TimeoutError):
+        fill()
+
+
+def test_a_detached_descriptor_outlives_its_channel(ends: tuple[Channel, Channel]) -> None:
+    one, other = ends
+    again = Channel(socket.socket(fileno=one.detach()))
+    again.send(LookUp("a"))
+    assert other.receive(LOOK_UP, 1) == LookUp("a")
+    again.close()

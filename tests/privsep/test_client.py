@@ -1,0 +1,154 @@
+"""The proxy's side, when the agent or the monitor does not do as agreed."""
+
+import os
+import select
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from sendooway.net.stream import PipeTransport, Stream
+from sendooway.privsep import client
+from sendooway.privsep.channel import Channel, pair
+from sendooway.privsep.client import Agent, AgentError
+from sendooway.privsep.messages import (
+    AccountMissing,
+    AgentWanted,
+    LoginBegin,
+    LoginCancel,
+    LoginChallenge,
+    LoginDone,
+    LoginRefused,
+    LookUpFailed,
+    Message,
+    SaslUnavailable,
+)
+from sendooway.privsep.request import open_request
+
+DONE = LoginDone("alice", "proxy.test", False, True, None, False)
+DONE_WITH_CA = LoginDone("alice", "proxy.test", False, True, None, True)
+
+
+@pytest.fixture
+def ends() -> Iterator[tuple[Agent, Channel]]:
+    """A stub, and the end at which the test plays the agent."""
+    ours, theirs = pair()
+    yield Agent(ours), theirs
+    ours.close()
+    theirs.close()
+
+
+ASKING: list[Callable[[Agent], object]] = [
+    lambda agent: agent.begin_login("PLAIN", b"x"),
+    lambda agent: agent.continue_login(b"x"),
+    lambda agent: agent.look_up("a@b"),
+    lambda agent: agent.begin_sasl(0, ("PLAIN",), ()),
+    lambda agent: agent.continue_sasl(b""),
+]
+
+
+@pytest.mark.parametrize("ask", ASKING)
+def test_an_agent_that_is_gone_is_an_error(ends: tuple[Agent, Channel], ask: Callable[[Agent], object]) -> None:
+    agent, theirs = ends
+    theirs.close()
+    with pytest.raises(AgentError, match="ended"):
+        ask(agent)
+
+
+@pytest.mark.parametrize("ask", ASKING)
+def test_an_agent_that_does_not_answer_is_an_error(
+    ends: tuple[Agent, Channel], ask: Callable[[Agent], object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("LOGIN_SECONDS", "LOOK_UP_SECONDS", "SASL_SECONDS"):
+        monkeypatch.setattr(client, name, 0.01)
+    with pytest.raises(AgentError, match="does not answer"):
+        ask(ends[0])
+
+
+@pytest.mark.parametrize(
+    ("ask", "answer"),
+    [
+        (ASKING[0], AccountMissing(())),
+        (ASKING[0], LoginBegin("PLAIN", None)),
+        (ASKING[1], SaslUnavailable("")),
+        (ASKING[2], LoginChallenge(b"")),
+        (ASKING[3], LookUpFailed("")),
+        (ASKING[4], DONE),
+    ],
+)
+def test_an_answer_to_another_question_is_an_error(
+    ends: tuple[Agent, Channel], ask: Callable[[Agent], object], answer: Message
+) -> None:
+    ends[1].send(answer)
+    with pytest.raises(AgentError, match="not allowed"):
+        ask(ends[0])
+
+
+@pytest.mark.parametrize(("answer", "beside"), [(DONE, 1), (DONE_WITH_CA, 0), (LoginRefused("later", False), 1)])
+def test_descriptors_that_do_not_fit_the_answer_are_an_error(
+    ends: tuple[Agent, Channel], answer: Message, beside: int
+) -> None:
+    before = os.listdir("/proc/self/fd")
+    ends[1].send(answer, [0] * beside)
+    with pytest.raises(AgentError, match="descriptor"):
+        ends[0].begin_login("PLAIN", b"x")
+    assert os.listdir("/proc/self/fd") == before
+
+
+def test_certificates_that_cannot_be_read_are_an_error(
+    ends: tuple[Agent, Channel], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    agent, theirs = ends
+    folder = os.open("/", os.O_RDONLY)
+    theirs.send(DONE_WITH_CA, [folder])
+    os.close(folder)
+    with pytest.raises(AgentError, match="cannot be read"):
+        agent.begin_login("PLAIN", b"x")
+    monkeypatch.setattr(client, "CA_LIMIT", 2)
+    with open(__file__, "rb") as file:
+        theirs.send(DONE_WITH_CA, [file.fileno()])
+    with pytest.raises(AgentError, match="longer"):
+        agent.begin_login("PLAIN", b"x")
+
+
+def test_a_login_can_be_cancelled(ends: tuple[Agent, Channel]) -> None:
+    agent, theirs = ends
+    agent.cancel_login()
+    assert theirs.receive(frozenset({LoginCancel}), 1) == LoginCancel()
+
+
+def test_the_end_of_the_agent_can_be_waited_for(ends: tuple[Agent, Channel]) -> None:
+    agent, theirs = ends
+    assert select.select([agent], [], [], 0)[0] == []
+    theirs.close()
+    assert select.select([agent], [], [], 1)[0] == [agent]
+
+
+@pytest.fixture
+def stream() -> Iterator[Stream]:
+    reading, writing = os.pipe()
+    yield Stream(PipeTransport(reading, writing))
+    os.close(reading)
+    os.close(writing)
+
+
+def test_the_monitor_gets_one_end_of_a_new_channel(ends: tuple[Agent, Channel], stream: Stream) -> None:
+    monitor, asked = pair()
+    agent = Agent.request(asked, "s1", stream)
+    message, descriptors = monitor.receive_descriptors(frozenset({AgentWanted}), 1)
+    request = open_request(message, descriptors)
+    assert (request.session, request.client) == ("s1", "local")
+    request.end.send(LookUpFailed("it works"))
+    assert agent.look_up("a@b") == LookUpFailed("it works")
+    request.end.close()
+    with pytest.raises(AgentError, match="ended"):
+        agent.look_up("a@b")
+    for channel in (monitor, asked, agent):
+        channel.close()
+
+
+def test_a_monitor_that_is_gone_is_an_error(stream: Stream) -> None:
+    monitor, asked = pair()
+    monitor.close()
+    with pytest.raises(AgentError, match="monitor"):
+        Agent.request(asked, "s1", stream)
+    asked.close()
