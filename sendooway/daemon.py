@@ -1,0 +1,124 @@
+"""What `sendooway` does once its command line is understood: be a server, or serve the one connection it was given.
+
+What takes long to import is imported where it is needed: a client may be waiting for its greeting.
+"""
+
+import os
+import socket
+import stat
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+
+from sendooway.config import Configuration, Listen
+from sendooway.log import Log, open_log
+from sendooway.options import Options, endpoints
+from sendooway.privsep import single
+from sendooway.privsep.channel import Channel
+from sendooway.privsep.snapshot import SnapshotError
+
+# sysexits(3)
+EX_OK = 0
+EX_OSERR = 71
+EX_CANTCREAT = 73
+EX_CONFIG = 78
+
+
+def run(options: Options) -> int:
+    """Serve until there is nothing more to serve. Returns the exit status; why it is not 0 is on standard error and in
+    the log: 71 for what the system refuses, 73 for a log that cannot be opened, 77 for missing rights, 78 for a
+    configuration that is wrong. Raises UsageError for options that contradict the configuration.
+
+    Standard input is the connection with -i, if it is a socket, and where nothing says what to listen on.
+    """
+    if sys.platform != "linux":
+        return _fail(EX_OSERR, f"needs Linux (SOCK_SEQPACKET, prctl); this system is {sys.platform}")
+    _tidy_standard_streams()
+    if options.bind is None and _is_socket(0):
+        options = replace(options, inetd=True)
+    try:
+        log = open_log(options.log)
+    except OSError as error:
+        return _fail(EX_CANTCREAT, f"cannot open the log {options.log}: {error.strerror}")
+    try:
+        status = _serve_one(options, log) if options.bind is None else None
+        return _serve_many(options, log) if status is None else status
+    except SnapshotError as error:
+        return _report(EX_CONFIG, str(error), options, log)
+    except OSError as error:
+        return _report(EX_OSERR, f"cannot start: {error.strerror}", options, log)
+
+
+def _serve_one(options: Options, log: Log) -> int | None:
+    """The exit status; None if the configuration says what to listen on."""
+    begun = single.begin(options.config, log)
+    # While the other process reads the configuration.
+    from sendooway import proxy
+
+    configuration = begun.receive().configuration
+    if endpoints(options, configuration):
+        # The process that has read it ends.
+        begun.monitor.close()
+        return None
+    try:
+        proxy.serve_standard_streams(configuration, options, begun.monitor, log)
+    except proxy.ProxyError as error:
+        return _report(EX_CONFIG, str(error), options, log)
+    return EX_OK
+
+
+def _serve_many(options: Options, log: Log) -> int:
+    from sendooway import proxy
+    from sendooway.privsep.monitor import Monitor, StartError
+
+    def run_proxy(
+        configuration: Configuration,
+        listeners: Sequence[tuple[socket.socket, Listen]],
+        monitor: Channel,
+        log: Log,
+    ) -> int:
+        try:
+            proxy.serve(configuration, options, listeners, monitor, log)
+        except proxy.ProxyError as error:
+            return _report(EX_CONFIG, str(error), options, log)
+        return EX_OK
+
+    # No terminal for PAM to take for the one that the user sits at.
+    _point_at_null(0)
+    try:
+        return Monitor(options, run_proxy).run()
+    except StartError as error:
+        return _report(error.status, str(error), options, log)
+
+
+def _report(status: int, reason: str, options: Options, log: Log) -> int:
+    log.error("failed", reason=reason)
+    return status if options.log == "&2" else _fail(status, reason)
+
+
+def _fail(status: int, reason: str) -> int:
+    print(f"sendooway: {reason}", file=sys.stderr)
+    return status
+
+
+def _tidy_standard_streams() -> None:
+    """Each of 0, 1 and 2 is open, so that nothing else gets its number; and what is written to 2 reaches no client."""
+    for descriptor in (0, 1, 2):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            _point_at_null(descriptor)
+    # inetd makes all three of them the connection.
+    if _is_socket(2) and os.path.sameopenfile(0, 2):
+        _point_at_null(2)
+
+
+def _is_socket(descriptor: int) -> bool:
+    return stat.S_ISSOCK(os.fstat(descriptor).st_mode)
+
+
+def _point_at_null(descriptor: int) -> None:
+    null = os.open(os.devnull, os.O_RDWR)
+    if null != descriptor:
+        os.dup2(null, descriptor)
+        os.close(null)

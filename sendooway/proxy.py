@@ -1,0 +1,176 @@
+"""The proxy process: from what only root may open to sessions that have no rights at all."""
+
+import contextlib
+import encodings.idna  # noqa: F401  (for names of hosts; without rights it could not be imported any more)
+import os
+import pwd
+import signal
+import socket
+import ssl
+import stat
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from sendooway import sasl
+from sendooway.config import Configuration, Encryption, Listen
+from sendooway.log import Log
+from sendooway.net import listener, tls
+from sendooway.net.stream import PipeTransport, SocketTransport, Stream, Transport
+from sendooway.net.tls import TlsError
+from sendooway.options import Options
+from sendooway.privsep import kernel, privileges
+from sendooway.privsep.channel import Channel
+from sendooway.privsep.messages import ProxyReady
+from sendooway.privsep.privileges import PrivilegeError
+from sendooway.privsep.request import LOCAL, peer_address
+from sendooway.session import Peer, Proxy, Session
+
+# How long sessions may go on after SIGTERM, before they are told 421.
+GRACE_SECONDS = 30.0
+
+# The users to become, unless runAs says otherwise: the one made for us, else one that should own nothing.
+USERS = ("sendooway", "nobody")
+
+
+class ProxyError(Exception):
+    """The proxy cannot begin. The text says what to do."""
+
+
+@dataclass(frozen=True)
+class _Signals:
+    """Descriptors that become readable: `wake` when no more connections are wanted, `stop` when all must end."""
+
+    wake: int
+    stop: int
+
+
+def serve(
+    configuration: Configuration,
+    options: Options,
+    listeners: Sequence[tuple[socket.socket, Listen]],
+    monitor: Channel,
+    log: Log,
+) -> None:
+    """Serve connections, until SIGUSR1 or SIGTERM and the end of the last session. Raises ProxyError before that."""
+    contexts = _load(configuration, options)
+    _give_up_rights(configuration, log, outlive_parent=False)
+    signals = _receive_signals()
+    shared = _shared(configuration, options, contexts, monitor, log, signals)
+
+    def handle(sock: socket.socket, listen: Listen) -> None:
+        address = peer_address(sock.fileno())
+        if address is not None:
+            Session(shared, Stream(SocketTransport(sock), signals.stop), _peer(address, tls=listen.tls)).run()
+
+    def refuse(sock: socket.socket, listen: Listen) -> None:
+        if not listen.tls:
+            with contextlib.suppress(OSError):
+                name = configuration.user_settings.localname
+                sock.send(f"421 4.3.2 {name} Too many connections, try again later\r\n".encode("ascii"))
+
+    monitor.send(ProxyReady())
+    listener.serve(listeners, handle, refuse, log, signals.wake)
+
+
+def serve_standard_streams(configuration: Configuration, options: Options, monitor: Channel, log: Log) -> None:
+    """Serve the one connection that standard input and output are. Raises ProxyError before that."""
+    kernel.set_title("sendooway [proxy]")
+    contexts = _load(configuration, options)
+    transport, peer = _open_standard_streams(options)
+    # What started us, a super-server or a shell, may go before the session does.
+    _give_up_rights(configuration, log, outlive_parent=True)
+    signals = _receive_signals()
+    shared = _shared(configuration, options, contexts, monitor, log, signals)
+    Session(shared, Stream(transport, signals.stop), peer).run()
+
+
+def _load(configuration: Configuration, options: Options) -> tuple[ssl.SSLContext | None, ssl.SSLContext]:
+    """For our side, None where there is no TLS, and for smarthosts."""
+    try:
+        ours = None
+        if configuration.ssl_cert and not options.no_tls:
+            ours = tls.server_context(configuration.ssl_cert, configuration.ssl_key)
+        return ours, tls.client_context(configuration.user_settings.ssl_ca)
+    except TlsError as error:
+        raise ProxyError(str(error)) from error
+
+
+def _give_up_rights(configuration: Configuration, log: Log, *, outlive_parent: bool) -> None:
+    uid, gid = _user(configuration, log)
+    try:
+        privileges.drop_to(uid, gid, None, outlive_parent=outlive_parent)
+        confined = privileges.confine_files()
+    except PrivilegeError as error:
+        raise ProxyError(str(error)) from error
+    log.event("proxy", uid=uid, gid=gid, landlock=confined)
+
+
+def _user(configuration: Configuration, log: Log) -> tuple[int, int]:
+    if os.geteuid() != 0:
+        return os.getuid(), os.getgid()
+    names = (configuration.run_as,) if configuration.run_as else USERS
+    for name in names:
+        try:
+            entry = pwd.getpwnam(name)
+        except KeyError:
+            continue
+        if entry.pw_uid == 0:
+            raise ProxyError(f"runAs: {name} has root's rights; make a user of its own: adduser --system sendooway")
+        if name == USERS[-1] and not configuration.run_as:
+            log.warning("run-as", user=name, reason="there is no user sendooway; adduser --system sendooway")
+        return entry.pw_uid, entry.pw_gid
+    raise ProxyError(f"runAs: there is no user {' or '.join(names)}; adduser --system sendooway would make one")
+
+
+def _receive_signals() -> _Signals:
+    wake, wake_end = os.pipe()
+    stop, stop_end = os.pipe()
+
+    def no_more(*_: object) -> None:
+        os.write(wake_end, b"!")
+
+    def finish(*_: object) -> None:
+        no_more()
+        signal.setitimer(signal.ITIMER_REAL, GRACE_SECONDS)
+
+    def end(*_: object) -> None:
+        os.write(stop_end, b"!")
+
+    signal.signal(signal.SIGUSR1, no_more)
+    signal.signal(signal.SIGTERM, finish)
+    signal.signal(signal.SIGALRM, end)
+    return _Signals(wake, stop)
+
+
+def _shared(
+    configuration: Configuration,
+    options: Options,
+    contexts: tuple[ssl.SSLContext | None, ssl.SSLContext],
+    monitor: Channel,
+    log: Log,
+    signals: _Signals,
+) -> Proxy:
+    if options.no_tls:
+        configuration = replace(configuration, mailer_encryption=Encryption.FORBIDDEN)
+    server_context, client_context = contexts
+    return Proxy(configuration, tuple(sasl.SERVERS), server_context, client_context, monitor, log, signals.stop)
+
+
+def _peer(address: str, *, tls: bool) -> Peer:
+    local = address in (LOCAL, "::1") or address.startswith("127.")
+    return Peer("" if address == LOCAL else address, local, tls=tls)
+
+
+def _open_standard_streams(options: Options) -> tuple[Transport, Peer]:
+    """The connection, on descriptors of its own; what reads or writes 0 and 1 then gets nothing of it."""
+    reading, writing = os.dup(0), os.dup(1)
+    null = os.open(os.devnull, os.O_RDWR)
+    os.dup2(null, 0)
+    os.dup2(null, 1)
+    os.close(null)
+    if not stat.S_ISSOCK(os.fstat(reading).st_mode) or not os.path.sameopenfile(reading, writing):
+        peer = Peer("", local=True, can_tls=False, lf_ends_line=True)
+        return PipeTransport(reading, writing), peer
+    os.close(writing)
+    address = peer_address(reading)
+    return SocketTransport(socket.socket(fileno=reading)), _peer(address or LOCAL, tls=options.tls)

@@ -1,0 +1,455 @@
+"""One client's connection from greeting to end: turns the decisions of `smtp/` into effects.
+
+One thread owns it all: the client's stream, its agent, and the connection to the smarthost used last.
+"""
+
+import secrets
+import ssl
+from binascii import b2a_base64
+from dataclasses import dataclass, field
+from time import localtime, monotonic, strftime
+
+from sendooway.config import Configuration, EightBitMime, Encryption
+from sendooway.log import Log
+from sendooway.net import tls
+from sendooway.net.deadline import Deadline
+from sendooway.net.pump import ClientTimeout, splice
+from sendooway.net.stream import ConnectionLost, Stopping, Stream
+from sendooway.privsep.channel import Channel
+from sendooway.privsep.client import Agent, AgentError
+from sendooway.privsep.messages import (
+    AccountFound,
+    AccountMissing,
+    LoginChallenge,
+    LoginDone,
+    LoginRefused,
+    LookUpFailed,
+)
+from sendooway.smarthost import Smarthost, Wishes, connect
+from sendooway.smtp import command, reply
+from sendooway.smtp.capabilities import adapt_mail
+from sendooway.smtp.client import SmarthostError, Stage
+from sendooway.smtp.command import CommandError, Envelope
+from sendooway.smtp.lines import LineFault, LineReader
+from sendooway.smtp.relay import Relay, Wait
+from sendooway.smtp.reply import Reply
+from sendooway.smtp.server import Authenticate, Close, Decision, Forward, Policy, Respond, Server, StartTls
+
+LOGIN_SECONDS = 120  # from the connection to the login, TLS included, as OpenSSH's LoginGraceTime
+REPLY_SECONDS = 300  # for a client to take a reply
+
+# In seconds; RFC 5321, 4.5.3.2.
+LIMITS = {
+    Wait.CLIENT_COMMAND: 300,
+    Wait.CLIENT_BODY: 180,
+    Wait.REPLY: 300,
+    Wait.DATA_REPLY: 120,
+    Wait.FINAL_REPLY: 600,
+}
+
+
+@dataclass(frozen=True)
+class Proxy:
+    """What all sessions of a proxy process share. `stop` is a descriptor that becomes readable when they must end."""
+
+    configuration: Configuration
+    mechanisms: tuple[str, ...]
+    server_context: ssl.SSLContext | None  # None: no certificate, so no TLS
+    client_context: ssl.SSLContext
+    monitor: Channel
+    log: Log
+    stop: int | None
+
+
+@dataclass(frozen=True)
+class Peer:
+    """Who is at the other end. `address` is empty where there is no network between us, as with pipes.
+
+    `local` is true for loopback too. With `tls` the connection begins with a handshake; `can_tls`: it is a socket, so
+    that STARTTLS is possible. `lf_ends_line`: people type and scripts echo.
+    """
+
+    address: str
+    local: bool
+    tls: bool = False
+    can_tls: bool = True
+    lf_ends_line: bool = False
+
+
+@dataclass(frozen=True)
+class _User:
+    """Who logged in, and how this user's mails are to be sent."""
+
+    name: str
+    localname: str
+    clone_ehlo: bool
+    add_received_field: bool
+    timeout: int | None
+    context: ssl.SSLContext = field(repr=False)
+
+
+class _Refused(Exception):
+    """A mail that cannot be sent. `reply` is for the client; the log has its line already."""
+
+    def __init__(self, reply: Reply) -> None:
+        super().__init__()
+        self.reply = reply
+
+
+class _ClientGone(Exception):
+    """The client left without QUIT."""
+
+
+class Session:
+    """Serves one client; `run` returns when that is over, and never raises what the other sides can cause."""
+
+    def __init__(self, proxy: Proxy, client: Stream, peer: Peer) -> None:
+        self._proxy = proxy
+        self._client = client
+        self._peer = peer
+        self.id = secrets.token_hex(4)
+        self._log = proxy.log.bind(session=self.id)
+        self._lines = LineReader(lf_ends_line=peer.lf_ends_line)
+        self._server = Server(self._policy(), tls=peer.tls)
+        self._agent: Agent | None = None
+        self._user: _User | None = None
+        self._smarthost: Smarthost | None = None
+        self._begun = Deadline(LOGIN_SECONDS)
+
+    def _policy(self) -> Policy:
+        configuration = self._proxy.configuration
+        encryption = configuration.mailer_encryption
+        if encryption is None:
+            encryption = Encryption.ALLOWED if self._peer.local else Encryption.REQUIRED
+        can_tls = self._proxy.server_context is not None and self._peer.can_tls
+        return Policy(
+            localname=configuration.user_settings.localname,
+            starttls=can_tls and encryption is not Encryption.FORBIDDEN,
+            login_needs_tls=encryption is Encryption.REQUIRED,
+            mechanisms=self._proxy.mechanisms,
+            eight_bit_mime=configuration.ext_8bit_mime is not EightBitMime.DISABLE,
+            size_limit=configuration.ext_message_size,
+        )
+
+    def run(self) -> None:
+        self._log.event("connect", rip=self._peer.address or None)
+        reason = "quit"
+        try:
+            if self._peer.tls:
+                self._start_tls()
+            self._send(self._server.greeting())
+            while self._carry_out(self._server.receive(self._read_line())):
+                pass
+        except _ClientGone:
+            reason = "client left"
+        except (ConnectionLost, tls.TlsError) as error:
+            reason = str(error)
+        except (TimeoutError, ClientTimeout) as error:
+            reason = str(error)
+            self._say_goodbye("4.4.2", "Timeout, closing")
+        except Stopping:
+            reason = "the server stops"
+            self._say_goodbye("4.3.2", "The server stops, try again")
+        except AgentError as error:
+            reason = f"agent: {error}"
+            self._log.error("agent-lost", reason=str(error))
+            self._say_goodbye("4.3.0", "Internal trouble, try again")
+        finally:
+            self._leave_smarthost()
+            if self._agent is not None:
+                self._agent.close()
+            self._log.event("disconnect", reason=reason)
+            self._client.close()
+
+    # The client
+
+    def _read_line(self) -> bytes | LineFault:
+        deadline = self._client_deadline()
+        while (line := self._lines.next_line()) is None:
+            octets = self._client.receive(deadline)
+            if not octets:
+                raise _ClientGone
+            self._lines.receive(octets)
+        return line
+
+    def _client_deadline(self) -> Deadline:
+        idle = self._seconds(LIMITS[Wait.CLIENT_COMMAND])
+        return Deadline(idle) if self._user else self._begun.sooner(idle)
+
+    def _seconds(self, limit: float) -> float:
+        timeout = self._user.timeout if self._user else self._proxy.configuration.user_settings.timeout
+        return limit if timeout is None else min(limit, timeout)
+
+    def _send(self, *replies: Reply) -> None:
+        octets = b"".join(map(reply.format, replies))
+        self._client.send(octets, Deadline(self._seconds(REPLY_SECONDS)))
+
+    def _say_goodbye(self, enhanced: str, text: str) -> None:
+        """421 where the client may still listen."""
+        answer = self._failure(421, enhanced, f"{self._proxy.configuration.user_settings.localname} {text}")
+        try:
+            self._client.transport.send_now(reply.format(answer))
+        except ConnectionLost:
+            return  # it does not
+
+    def _failure(self, code: int, enhanced: str, *text: str) -> Reply:
+        """A reply that reports a failure, with the session's id to find it in the log."""
+        return Reply(code, enhanced, (*text[:-1], f"{text[-1]} [{self.id}]"))
+
+    def _carry_out(self, decision: Decision) -> bool:
+        """False when the session is over."""
+        match decision:
+            case Respond(answer):
+                self._send(answer)
+            case Close(answer):
+                self._send(answer)
+                return False
+            case StartTls(answer):
+                return self._starttls(answer)
+            case Authenticate(mechanism, initial_response):
+                return self._log_in(mechanism, initial_response)
+            case Forward(mail):
+                self._forward(mail)
+        return True
+
+    def _starttls(self, answer: Reply) -> bool:
+        if len(self._lines):
+            # Commands behind STARTTLS in one piece may be somebody else's, put there before TLS protects the rest.
+            self._log.warning("starttls-injection")
+            self._send(reply.reply(554, "5.7.0", "Nothing may follow STARTTLS, closing"))
+            return False
+        self._send(answer)
+        self._start_tls()
+        self._server.tls_started()
+        return True
+
+    def _start_tls(self) -> None:
+        assert self._proxy.server_context is not None  # else TLS is not offered, and `listen ... tls` is an error
+        try:
+            tls.accept(self._client, self._proxy.server_context, self._client_deadline())
+        except tls.TlsError as error:
+            self._log.warning("tls-failed", rip=self._peer.address or None, reason=str(error))
+            raise
+        transport = self._client.transport
+        assert isinstance(transport, tls.TlsTransport)
+        self._log.event("tls", version=transport.version, cipher=transport.cipher)
+
+    # Login
+
+    def _log_in(self, mechanism: str, initial_response: bytes | None) -> bool:
+        if self._agent is None:
+            self._agent = Agent.request(self._proxy.monitor, self.id, self._client)
+        answer = self._agent.begin_login(mechanism, initial_response)
+        while isinstance(answer, LoginChallenge):
+            try:
+                response = self._ask(answer.challenge)
+            except CommandError as error:
+                self._agent.cancel_login()
+                return self._carry_out(self._server.fault(Reply(error.code, error.enhanced, (error.text,))))
+            answer = self._agent.continue_login(response)
+        match answer:
+            case LoginDone():
+                self._logged_in(answer)
+                self._send(reply.reply(235, "2.7.0", "Authentication successful"))
+                return True
+            case LoginRefused(verdict, final):
+                return self._refuse_login(verdict, final)
+
+    def _ask(self, challenge: bytes) -> bytes:
+        """The client's response to a challenge. Raises CommandError 501 if it cancels or sends what is not base64."""
+        self._send(reply.reply(334, "", b2a_base64(challenge, newline=False).decode("ascii")))
+        line = self._read_line()
+        if isinstance(line, LineFault):
+            raise CommandError(500, "5.5.6", line.value.capitalize())  # RFC 4954, 6.
+        if line == b"*":
+            raise CommandError(501, "5.7.0", "Authentication cancelled")
+        return command.parse_base64(line) if line else b""
+
+    def _logged_in(self, done: LoginDone) -> None:
+        assert self._agent is not None
+        own_ca = self._agent.take_ca()
+        try:
+            context = self._proxy.client_context if own_ca is None else tls.client_context(own_ca)
+        except tls.TlsError as error:
+            # Better no mail than one through a smarthost that nobody vouches for.
+            self._log.error("ca-refused", user=done.user, reason=str(error))
+            context = tls.client_context(b"")
+        self._user = _User(done.user, done.localname, done.clone_ehlo, done.add_received_field, done.timeout, context)
+        self._log = self._log.bind(user=done.user)
+        self._server.login_succeeded()
+
+    def _refuse_login(self, verdict: str, final: bool) -> bool:
+        last = self._server.login_failed() or final
+        match verdict:
+            case "malformed":
+                answer = reply.reply(501, "5.5.2", "Malformed authentication")
+            case "later":
+                answer = self._failure(454, "4.7.0", "Authentication is out of order, try again later")
+            case _:
+                answer = reply.reply(535, "5.7.8", "Authentication failed")
+        self._send(answer)
+        if last:
+            self._say_goodbye("4.7.0", "Too many failed logins, closing")
+        return not last
+
+    # Mail
+
+    def _forward(self, mail: Envelope) -> None:
+        begun = monotonic()
+        try:
+            account = self._look_up(mail.address)
+            smarthost = self._reach(account, mail.address)
+        except _Refused as refused:
+            self._send(refused.reply)
+            return
+        assert self._user is not None
+        trace = self._received_field() if self._user.add_received_field else b""
+        configuration = self._proxy.configuration
+        size_limit = configuration.ext_message_size or None
+        adapted = adapt_mail(
+            mail,
+            smarthost.offers,
+            eight_bit_needed=configuration.ext_8bit_mime is EightBitMime.FORCE,
+            size_limit=size_limit,
+            added=len(trace),
+        )
+        if isinstance(adapted, Reply):
+            self._log.event("mail-refused", sender=f"<{mail.address}>", reply=str(adapted))
+            self._send(adapted)
+            return
+        relay = Relay(
+            self._lines,
+            adapted,
+            smarthost.offers,
+            trace=trace,
+            size_limit=size_limit,
+            sign=lambda told: self._signed(told, smarthost),
+        )
+        smarthost.in_mail = True
+        failure: str | None = None
+        try:
+            splice(self._client, smarthost.stream, relay, {wait: self._seconds(LIMITS[wait]) for wait in LIMITS})
+        except (ClientTimeout, Stopping) as error:
+            failure = str(error) or "the server stops"
+            self._cut_smarthost()
+            raise
+        finally:
+            self._settle(relay, smarthost)
+            self._log_mail(mail, smarthost, relay, failure, monotonic() - begun)
+
+    def _look_up(self, address: str) -> AccountFound:
+        assert self._agent is not None
+        match self._agent.look_up(address):
+            case AccountFound() as account:
+                return account
+            case AccountMissing(searched):
+                self._log.event("no-account", sender=f"<{address}>", searched=" ".join(searched))
+                where = ", ".join(searched) or "no file"
+                raise _Refused(self._failure(550, "5.7.1", f"No account for <{address}>", f"searched: {where}"))
+            case LookUpFailed(reason):
+                self._log.error("look-up-failed", sender=f"<{address}>", reason=reason)
+                raise _Refused(self._failure(451, "4.3.0", f"Cannot look up <{address}>", reason))
+
+    def _reach(self, account: AccountFound, address: str) -> Smarthost:
+        """The smarthost of this account, ready for a mail: the one at hand if it is the same, else a new connection."""
+        if self._smarthost is not None:
+            if self._smarthost.account == account and self._smarthost.reset(self._wishes()):
+                return self._smarthost
+            self._leave_smarthost()
+        assert self._agent is not None
+        try:
+            self._smarthost = connect(account, self._wishes(), self._agent, self._log, self._client.stop)
+        except SmarthostError as error:
+            # The words of replies to AUTH stay out of the log: there are servers that repeat the password.
+            said = error.reply
+            logged = f"{said.code} {said.enhanced}".strip() if said and error.stage is Stage.LOGIN else said
+            self._log.warning(
+                "smarthost-failed",
+                sender=f"<{address}>",
+                stage=error.stage.value,
+                account=account.username or None,
+                smarthost=f"{account.host}:{account.port}",
+                origin=account.origin,
+                reason=error.reason,
+                reply=str(logged) if logged else None,
+            )
+            text = [f"{_name(account)}: {error.stage.value}: {error.reason}"]
+            if said is not None:
+                text.append(f"it said: {said}")
+            # Our trouble is never for ever: the client may try again.
+            code, enhanced = (451, "4.4.1") if error.broken else (454, "4.7.0")
+            raise _Refused(self._failure(code, enhanced, *text)) from error
+        return self._smarthost
+
+    def _wishes(self) -> Wishes:
+        assert self._user is not None
+        name = self._server.client_name if self._user.clone_ehlo else ""
+        return Wishes(name or self._user.localname, self._user.timeout, self._user.context)
+
+    def _signed(self, told: Reply, smarthost: Smarthost) -> Reply:
+        return self._failure(told.code, told.enhanced, f"{_name(smarthost.account)}: {Stage.MAIL.value}", *told.text)
+
+    def _received_field(self) -> bytes:
+        """RFC 5321, 4.4; the protocol's name is RFC 3848's."""
+        assert self._user is not None
+        source = f" ([{_literal(self._peer.address)}])" if self._peer.address else ""
+        secured = isinstance(self._client.transport, tls.TlsTransport)
+        protocol = f"ESMTP{'S' if secured else ''}A"
+        date = strftime("%a, %d %b %Y %H:%M:%S %z", localtime())
+        return (
+            f"Received: from {self._server.client_name or 'unknown'}{source}\r\n"
+            f"\tby {self._user.localname} (Sendooway) with {protocol} id {self.id};\r\n"
+            f"\t{date}\r\n"
+        ).encode("ascii")
+
+    def _settle(self, relay: Relay, smarthost: Smarthost) -> None:
+        """What becomes of the connection to the smarthost after a mail."""
+        if relay.lost is not None or not relay.done:
+            self._cut_smarthost()
+        elif relay.outcome is not None or not relay.accepted:
+            smarthost.in_mail = False
+
+    def _cut_smarthost(self) -> None:
+        if self._smarthost is not None:
+            self._smarthost.cut()
+            self._smarthost = None
+
+    def _leave_smarthost(self) -> None:
+        if self._smarthost is not None:
+            self._smarthost.quit()
+            self._smarthost = None
+
+    def _log_mail(
+        self, mail: Envelope, smarthost: Smarthost, relay: Relay, failure: str | None, seconds: float
+    ) -> None:
+        account, outcome = smarthost.account, relay.outcome
+        answer = outcome.reply if outcome else relay.refusal
+        if outcome is not None and outcome.verdict is not None:
+            name, record = "mail", self._log.event
+        elif failure or relay.lost:
+            name, record = "mail-failed", self._log.warning
+        else:
+            name, record = "mail-refused" if relay.refusal else "mail-abandoned", self._log.event
+        record(
+            name,
+            rip=self._peer.address or None,
+            sender=f"<{mail.address}>",
+            account=account.username or None,
+            smarthost=f"{account.host}:{account.port}",
+            recipients=relay.recipients,
+            octets=outcome.octets if outcome else None,
+            reply=str(smarthost.withhold(answer)) if answer else None,
+            reason=failure or relay.lost,
+            seconds=seconds,
+        )
+
+
+def _name(account: AccountFound) -> str:
+    """An account as users know it."""
+    login = f"account {account.username}" if account.username else "account without login"
+    return f"{account.host}:{account.port} ({login}, {account.origin})"
+
+
+def _literal(address: str) -> str:
+    """RFC 5321, 4.1.3."""
+    return f"IPv6:{address}" if ":" in address else address

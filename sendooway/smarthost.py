@@ -1,0 +1,224 @@
+"""A connection to a smarthost, from dialling to the point where mail can be sent.
+
+Does what the dialogue of `smtp/client.py` says: sends, receives, begins TLS, and asks the agent what to say at login.
+"""
+
+import contextlib
+import ssl
+from binascii import b2a_base64
+from dataclasses import dataclass, field
+
+from sendooway.accounts.account import Security
+from sendooway.log import Log
+from sendooway.net import tls
+from sendooway.net.deadline import Deadline
+from sendooway.net.dial import DialError, dial
+from sendooway.net.stream import ConnectionLost, SocketTransport, Stream
+from sendooway.privsep.client import Agent
+from sendooway.privsep.messages import AccountFound, SaslResponse, SaslUnavailable
+from sendooway.secret import Secret
+from sendooway.smtp import client as dialogue
+from sendooway.smtp.capabilities import Capabilities
+from sendooway.smtp.client import (
+    BeginLogin,
+    ContinueLogin,
+    LoginMessage,
+    LoginUnavailable,
+    Outcome,
+    Receive,
+    Secure,
+    Send,
+    SmarthostError,
+    Stage,
+    Step,
+)
+from sendooway.smtp.reply import Reply, ReplyError, ReplyReader
+
+CONNECT_SECONDS = 30  # for all addresses together
+# Greeting, EHLO, TLS and login each. RFC 5321, 4.5.3.2 allows 300, but the client waits 300 for the answer to its MAIL.
+PHASE_SECONDS = 60
+RESET_SECONDS = 10  # for an idle connection to prove that it is alive; a new one costs less than waiting
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """How to deal with any smarthost of this session. `timeout` in seconds caps every wait, None: it does not."""
+
+    ehlo_name: str
+    timeout: int | None
+    context: ssl.SSLContext = field(repr=False)
+
+    def seconds(self, limit: float) -> float:
+        return limit if self.timeout is None else min(limit, self.timeout)
+
+
+class Smarthost:
+    """A smarthost that takes MAIL now, logged in for one account."""
+
+    def __init__(self, account: AccountFound, stream: Stream, offers: Capabilities, secrets: list[bytes]) -> None:
+        self.account = account
+        self.stream = stream
+        self.offers = offers
+        self.in_mail = False  # a mail was begun and neither ended nor reset
+        self._secrets = secrets
+
+    def withhold(self, reply: Reply) -> Reply:
+        """The reply, without its words if they repeat what was said at login."""
+        return _withhold(reply, self._secrets)
+
+    def reset(self, wishes: Wishes) -> bool:
+        """Makes it ready for the next mail; false if this connection is of no use any more."""
+        try:
+            if self.stream.transport.receive_now() is not None:
+                return False  # a 421, or its end: nothing else comes unasked
+            if self.in_mail:
+                deadline = Deadline(wishes.seconds(RESET_SECONDS))
+                self.stream.send(b"RSET\r\n", deadline)
+                if _receive_reply(self.stream, ReplyReader(), deadline).code != 250:
+                    return False
+        except (ConnectionLost, TimeoutError, ReplyError):
+            return False
+        self.in_mail = False
+        return True
+
+    def quit(self) -> None:
+        """Says QUIT and closes, without waiting for an answer that changes nothing."""
+        with contextlib.suppress(ConnectionLost):
+            self.stream.transport.send_now(b"QUIT\r\n")
+        self.cut()
+
+    def cut(self) -> None:
+        """Closes at once. A message that was not finished stays unfinished."""
+        self.stream.close()
+
+
+def connect(account: AccountFound, wishes: Wishes, agent: Agent, log: Log, stop: int | None) -> Smarthost:
+    """Dials, secures and logs in as the account says. Raises SmarthostError naming the stage, and Stopping."""
+    try:
+        return _attempt(account, wishes, agent, stop, wishes.context)
+    except tls.CertificateError as error:
+        if account.check_certificate:
+            raise SmarthostError(Stage.TLS, f"its certificate is not valid: {error}") from error
+        log.warning("certificate-ignored", smarthost=f"{account.host}:{account.port}", reason=str(error))
+    # The handshake had to be given up to learn what is wrong with the certificate.
+    return _attempt(account, wishes, agent, stop, tls.unverified(wishes.context))
+
+
+def _attempt(
+    account: AccountFound, wishes: Wishes, agent: Agent, stop: int | None, context: ssl.SSLContext
+) -> Smarthost:
+    """One connection. Raises tls.CertificateError beside what `connect` raises."""
+    try:
+        sock = dial(account.host, account.port, Deadline(wishes.seconds(CONNECT_SECONDS)), stop)
+    except (DialError, TimeoutError) as error:
+        raise SmarthostError(Stage.CONNECT, str(error), broken=True) from error
+    stream = Stream(SocketTransport(sock), stop)
+    try:
+        return _Preparation(account, wishes, agent, stream, context).run()
+    except BaseException:
+        stream.close()
+        raise
+
+
+class _Preparation:
+    """Does the steps of the dialogue on a connection that has just been made."""
+
+    def __init__(
+        self, account: AccountFound, wishes: Wishes, agent: Agent, stream: Stream, context: ssl.SSLContext
+    ) -> None:
+        self._account = account
+        self._wishes = wishes
+        self._agent = agent
+        self._stream = stream
+        self._context = context
+        self._replies = ReplyReader()
+        self._secrets: list[bytes] = []
+        self._stage = Stage.CONNECT
+
+    def run(self) -> Smarthost:
+        account = self._account
+        security = Security(account.security)
+        try:
+            if security is Security.SMTPS:
+                self._secure()
+            steps = dialogue.prepare(
+                self._wishes.ehlo_name, starttls=security is Security.STARTTLS, log_in=bool(account.username)
+            )
+            return Smarthost(account, self._stream, self._drive(steps), self._secrets)
+        except SmarthostError as error:
+            if error.reply is not None:
+                error.reply = _withhold(error.reply, self._secrets)
+            raise
+        except (ConnectionLost, TimeoutError, ReplyError) as error:
+            raise SmarthostError(self._stage, str(error), broken=True) from error
+        except tls.CertificateError:
+            raise
+        except tls.TlsError as error:
+            raise SmarthostError(self._stage, str(error)) from error
+
+    def _drive(self, steps: dialogue.Dialogue) -> Capabilities:
+        outcome: Outcome = None
+        try:
+            while True:
+                outcome = self._do(steps.send(outcome))
+        except StopIteration as end:
+            offers: Capabilities = end.value
+            return offers
+
+    def _do(self, step: Step) -> Outcome:
+        match step:
+            case Receive(stage):
+                return self._receive(self._deadline(stage))
+            case Send(stage, octets):
+                deadline = self._deadline(stage)
+                self._stream.send(octets, deadline)
+                return self._receive(deadline)
+            case Secure():
+                if not self._replies.empty:
+                    # What stands in the buffer would be taken for what came through TLS (CVE-2021-22947).
+                    raise SmarthostError(Stage.TLS, "it went on in clear after STARTTLS")
+                self._secure()
+                return None
+            case BeginLogin(offered, refused):
+                return self._say(self._agent.begin_sasl(self._account.number, offered, refused))
+            case ContinueLogin(challenge):
+                return self._say(self._agent.continue_sasl(challenge))
+
+    def _deadline(self, stage: Stage) -> Deadline:
+        self._stage = stage
+        return Deadline(self._wishes.seconds(PHASE_SECONDS))
+
+    def _receive(self, deadline: Deadline) -> Reply:
+        return _receive_reply(self._stream, self._replies, deadline)
+
+    def _secure(self) -> None:
+        tls.connect(self._stream, self._context, self._account.host, self._deadline(Stage.TLS))
+
+    def _say(self, answer: SaslResponse | SaslUnavailable) -> Outcome:
+        match answer:
+            case SaslUnavailable(reason):
+                return LoginUnavailable(reason)
+            case SaslResponse(mechanism, None):
+                return LoginMessage(mechanism, None)
+            case SaslResponse(mechanism, Secret(octets)):
+                self._secrets += [part for part in octets.split(b"\0") if part != self._account.username.encode()]
+                self._secrets.append(b2a_base64(octets, newline=False))
+                return LoginMessage(mechanism, octets)
+        raise AssertionError(answer)
+
+
+def _receive_reply(stream: Stream, replies: ReplyReader, deadline: Deadline) -> Reply:
+    while (reply := replies.next_reply()) is None:
+        octets = stream.receive(deadline)
+        if not octets:
+            raise ConnectionLost("it closed the connection")
+        replies.receive(octets)
+    return reply
+
+
+def _withhold(reply: Reply, secrets: list[bytes]) -> Reply:
+    words = " ".join(reply.text).encode("utf-8", "surrogateescape")
+    # Passwords of three octets and less would be found in any text.
+    if any(len(secret) > 3 and secret in words for secret in secrets):
+        return Reply(reply.code, reply.enhanced, ("(words withheld, they repeat the password)",))
+    return reply

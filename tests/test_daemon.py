@@ -1,0 +1,203 @@
+"""The program as it is started: what it says and how it ends when it cannot serve, and who serves when it can."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from servers.processes import descendants, free_port, read_status, title, wait_until, wait_until_gone
+from servers.program import ROOT, command
+
+from sendooway import daemon
+from sendooway.options import Options
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+
+
+@pytest.fixture
+def configuration(tmp_path: Path) -> Path:
+    path = tmp_path / "sendooway.conf"
+    path.touch(0o600)
+    path.write_text("authBackend = none\n")
+    return path
+
+
+def run(*arguments: str | Path, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(command(*arguments), input=stdin, cwd=ROOT, capture_output=True, timeout=20, check=False)
+
+
+@pytest.mark.parametrize(
+    ("lines", "status", "message"),
+    [
+        ("timeout = soon", 78, "sendooway.conf:2: timeout: "),
+        ("sslCert = /nonexistent", 78, "/nonexistent"),
+        ("sslCA = /nonexistent", 78, "/nonexistent"),
+        ("listen = unix:/nonexistent/socket", 71, "/nonexistent/socket"),
+        pytest.param("runAs = no-such-user", 78, "no user no-such-user", marks=needs_root),
+        pytest.param("runAs = root", 78, "root's rights", marks=needs_root),
+    ],
+)
+@pytest.mark.parametrize("standalone", [True, False])
+def test_what_keeps_it_from_serving_is_said_once_and_ends_it(
+    configuration: Path, tmp_path: Path, lines: str, status: int, message: str, standalone: bool
+) -> None:
+    if lines.startswith("listen") and not standalone:
+        pytest.skip("-i does not listen")
+    configuration.write_text(f"authBackend = none\n{lines}\n")
+    how: list[str] = ["-b", str(free_port())] if standalone and not lines.startswith("listen") else []
+    done = run("-c", configuration, "-l", tmp_path / "log", *how)
+    assert done.returncode == status, done.stderr
+    (line,) = done.stderr.decode().splitlines()
+    assert line.startswith("sendooway: ")
+    assert message in line
+    assert done.stdout == b""
+    assert message in (tmp_path / "log").read_text()
+
+
+def test_a_port_that_is_taken_is_named(configuration: Path, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        done = run("-c", configuration, "-l", tmp_path / "log", "-b", port)
+    assert done.returncode == 71
+    assert f"port {port}" in done.stderr.decode()
+
+
+def test_a_log_that_cannot_be_opened_is_named() -> None:
+    done = run("-c", "/dev/null", "-l", "/nonexistent/log")
+    assert done.returncode == 73
+    assert b"/nonexistent/log" in done.stderr
+
+
+def test_where_the_log_is_standard_error_nothing_is_said_twice(configuration: Path) -> None:
+    configuration.write_text("timeout = soon\n")
+    done = run("-c", configuration, "-l", "&2")
+    assert done.stderr.count(b"timeout") == 1
+
+
+def test_another_system_is_told_what_is_missing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "platform", "freebsd14")
+    assert daemon.run(Options()) == 71
+    assert "needs Linux" in capsys.readouterr().err
+
+
+def test_closed_standard_descriptors_get_nothing_else_s_number(configuration: Path, tmp_path: Path) -> None:
+    done = subprocess.run(
+        ["/bin/sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", *command("-c", configuration, "-l", tmp_path / "log")],
+        cwd=ROOT,
+        timeout=20,
+        check=False,
+    )
+    assert done.returncode == 0
+    log = (tmp_path / "log").read_text()
+    assert "disconnect" in log
+    assert "Traceback" not in log
+
+
+def test_under_inetd_an_error_is_not_told_to_the_client(configuration: Path, tmp_path: Path) -> None:
+    configuration.write_text("timeout = soon\n")
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        done = subprocess.run(
+            command("-c", configuration, "-l", tmp_path / "log"),
+            stdin=theirs.fileno(),
+            stdout=theirs.fileno(),
+            stderr=theirs.fileno(),
+            cwd=ROOT,
+            timeout=20,
+            check=False,
+        )
+        theirs.close()
+        assert ours.recv(100) == b""
+    assert done.returncode == 78
+
+
+def test_a_socket_as_standard_input_is_the_connection_whatever_the_file_says(
+    configuration: Path, tmp_path: Path
+) -> None:
+    configuration.write_text(f"authBackend = none\nlisten = unix:{tmp_path}/socket\n")
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        process = subprocess.Popen(
+            command("-c", configuration, "-l", tmp_path / "log"),
+            stdin=theirs.fileno(),
+            stdout=theirs.fileno(),
+            cwd=ROOT,
+        )
+        theirs.close()
+        ours.settimeout(20)
+        assert ours.recv(1000).startswith(b"220 ")
+        ours.sendall(b"QUIT\r\n")
+        assert process.wait(20) == 0
+    assert not (tmp_path / "socket").exists()
+
+
+@pytest.fixture
+def standalone(configuration: Path, tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """The program on its `listen` lines: a UNIX socket with two workers."""
+    configuration.write_text(
+        f"authBackend = none\nworkers = 2\nlisten = unix:{tmp_path}/socket\n"
+        "smarthostMapping = direct:a@b.test localhost 25 me hush\n"
+    )
+    process = subprocess.Popen(command("-c", configuration, "-l", tmp_path / "log"), stdin=subprocess.DEVNULL, cwd=ROOT)
+    log = tmp_path / "log"
+    wait_until(lambda: log.exists() and "ready proxies=2" in log.read_text(), "the proxies")
+    yield process
+    everyone = descendants(process.pid)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(10) == 0
+    wait_until_gone(everyone)
+
+
+def test_listen_lines_make_it_a_server_with_a_monitor_and_proxies(standalone: subprocess.Popen[bytes]) -> None:
+    proxies = descendants(standalone.pid)
+    assert len(proxies) == 2
+    assert title(standalone.pid).startswith("sendooway")
+    for pid in proxies:
+        status = read_status(pid)
+        assert title(pid) == "sendooway [proxy]"
+        assert status.no_new_privileges
+        assert status.effective_capabilities == 0
+
+
+@needs_root
+def test_the_proxy_of_root_is_nobody_and_has_no_way_to_the_passwords(standalone: subprocess.Popen[bytes]) -> None:
+    for pid in descendants(standalone.pid):
+        status = read_status(pid)
+        assert 0 not in (*status.uids, *status.gids, *status.groups)
+        files = [os.readlink(f"/proc/{pid}/fd/{number}") for number in os.listdir(f"/proc/{pid}/fd")]
+        assert not any("memfd" in file for file in files)
+
+
+@needs_root
+def test_the_monitor_of_root_stays_root(standalone: subprocess.Popen[bytes]) -> None:
+    assert read_status(standalone.pid).uids == (0, 0, 0, 0)
+
+
+def test_a_session_on_a_unix_socket_logs_in_and_has_its_agent(
+    standalone: subprocess.Popen[bytes], tmp_path: Path
+) -> None:
+    import base64
+    import pwd
+
+    name = pwd.getpwuid(os.getuid()).pw_name
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.settimeout(20)
+        sock.connect(str(tmp_path / "socket"))
+        with sock.makefile("rwb") as file:
+            assert file.readline().startswith(b"220 ")
+            file.write(b"EHLO me\r\nAUTH PLAIN %s\r\n" % base64.b64encode(f"\0{name}\0any".encode()))
+            file.flush()
+            while not (line := file.readline()).startswith(b"235 "):
+                assert line.startswith(b"250"), line
+            titles = sorted(title(pid) for pid in descendants(standalone.pid))
+            assert titles == [f"sendooway [agent: {name}]", "sendooway [proxy]", "sendooway [proxy]"]
+            file.write(b"QUIT\r\n")
+            file.flush()
+            assert file.readline().startswith(b"221 ")
+    wait_until(lambda: len(descendants(standalone.pid)) == 2, "the end of the agent")

@@ -1,0 +1,109 @@
+"""Who may import whom: the drawing of the program, as rules."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import sendooway
+
+PACKAGE = Path(sendooway.__file__).parent
+MODULES = {path.relative_to(PACKAGE).as_posix(): path for path in sorted(PACKAGE.rglob("*.py"))}
+
+# Sans-I/O: what they do can be tested, and told, without a socket, a thread, a clock or a file.
+PURE = ("smtp/", "sasl/")
+NOT_PURE = {
+    "asyncio",
+    "io",
+    "logging",
+    "multiprocessing",
+    "os",
+    "pathlib",
+    "select",
+    "selectors",
+    "sendooway.log",
+    "sendooway.net",
+    "signal",
+    "socket",
+    "socketserver",
+    "ssl",
+    "subprocess",
+    "threading",
+    "time",
+}
+
+# What serves the network knows neither accounts nor logins, beyond these plain types.
+NETWORK = ("smtp/", "sasl/", "net/", "session.py", "smarthost.py")
+PLAIN_TYPES = {"sendooway.accounts.account", "sendooway.auth.identity"}
+
+
+def imported(path: Path) -> Iterator[str]:
+    """The modules that a file imports anywhere in it, with the names that `from` takes out of them: `a`, `a.b`."""
+    parent = ("sendooway", *path.relative_to(PACKAGE).parts[:-1])
+    for node in ast.walk(ast.parse(path.read_bytes())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = [*parent[: len(parent) - node.level + 1], node.module] if node.level else [node.module]
+            module = ".".join(part for part in base if part)
+            yield module
+            yield from (f"{module}.{alias.name}" for alias in node.names)
+
+
+def importers(module: str) -> list[str]:
+    return [name for name, path in MODULES.items() if any(within(found, {module}) for found in imported(path))]
+
+
+def within(module: str, packages: set[str]) -> bool:
+    return any(module == package or module.startswith(f"{package}.") for package in packages)
+
+
+@pytest.mark.parametrize("name", [name for name in MODULES if name.startswith(PURE)])
+def test_protocol_modules_do_no_io(name: str) -> None:
+    assert [module for module in imported(MODULES[name]) if within(module, NOT_PURE)] == []
+
+
+@pytest.mark.parametrize("name", [name for name in MODULES if name.startswith(NETWORK)])
+def test_the_network_side_knows_no_accounts_and_logins_beyond_plain_types(name: str) -> None:
+    forbidden = [
+        module
+        for module in imported(MODULES[name])
+        if within(module, {"sendooway.accounts", "sendooway.auth"})
+        and not within(module, PLAIN_TYPES)
+        # `from sendooway.accounts import account` names the package too.
+        and module not in {"sendooway.accounts", "sendooway.auth"}
+    ]
+    assert forbidden == []
+
+
+def test_pam_is_imported_in_one_module() -> None:
+    assert set(importers("pam")) <= {"auth/pam.py"}
+
+
+def test_certifi_is_imported_in_one_module() -> None:
+    names = importers("certifi")
+    assert len(names) <= 1
+    assert all(name.startswith("net/") for name in names)
+
+
+@pytest.mark.parametrize("module", ["pickle", "marshal", "shelve"])
+def test_nothing_unpickles(module: str) -> None:
+    assert importers(module) == []
+
+
+@pytest.mark.parametrize("module", ["smtplib", "asyncio", "logging", "argparse"])
+def test_what_starts_slowly_or_is_too_lenient_stays_out(module: str) -> None:
+    assert importers(module) == []
+
+
+@pytest.mark.parametrize("module", ["config", "options", "log", "secret"])
+def test_what_every_start_imports_is_cheap(module: str) -> None:
+    heavy = {"typing", "socket", "ssl", "email", "subprocess", "ctypes", "json", "difflib", "threading"}
+    names = [
+        alias.name if isinstance(node, ast.Import) else str(node.module)
+        for node in ast.parse(MODULES[f"{module}.py"].read_bytes()).body
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for alias in node.names
+    ]
+    assert [name for name in names if within(name, heavy)] == []
