@@ -1,0 +1,74 @@
+"""What many tests share: folders, certificates, and real servers that run for the whole test run."""
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from servers import postfix as postfix_
+from servers import users
+from servers.certificates import Certificates, make_certificates
+from servers.postfix import Postfix, PostfixAccount
+from servers.users import User
+
+# Two identities of one person at two providers, played by one Postfix: each login may send as its own address only.
+POSTFIX_ACCOUNTS = {
+    "moon": PostfixAccount("alice-moon", "moon secret", ("alice@moon.test",)),
+    "sun": PostfixAccount("alice-sun", "sun-s3cret:+", ("alice@sun.test", "office@sun.test")),
+}
+
+
+@pytest.fixture(scope="session")
+def shared_folder() -> Iterator[Path]:
+    """A folder that other users of the machine can enter, unlike those of tmp_path."""
+    with tempfile.TemporaryDirectory(prefix="sendooway-test-") as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        yield folder
+
+
+@pytest.fixture(scope="session")
+def certificates(shared_folder: Path) -> Certificates:
+    folder = shared_folder / "certificates"
+    folder.mkdir()
+    return make_certificates(folder)
+
+
+@pytest.fixture(scope="session")
+def postfix(shared_folder: Path, certificates: Certificates) -> Iterator[Postfix]:
+    if reason := postfix_.why_not():
+        pytest.skip(reason)
+    folder = shared_folder / "postfix"
+    folder.mkdir()
+    server = Postfix(folder, certificates.good, POSTFIX_ACCOUNTS)
+    try:
+        server.start()
+        yield server
+    finally:
+        server.stop()
+
+
+@pytest.fixture(scope="session")
+def _users(shared_folder: Path) -> Iterator[tuple[User, User]]:
+    if reason := users.why_not():
+        pytest.skip(reason)
+    with (
+        users.pam_service(),
+        users.temporary_user("sendooway-alice", shared_folder) as alice,
+        users.temporary_user("sendooway-bob", shared_folder) as bob,
+    ):
+        yield alice, bob
+
+
+@pytest.fixture
+def alice(_users: tuple[User, User]) -> User:
+    """A user with an empty home folder."""
+    _users[0].clear_home()
+    return _users[0]
+
+
+@pytest.fixture
+def bob(_users: tuple[User, User]) -> User:
+    """Another user with an empty home folder."""
+    _users[1].clear_home()
+    return _users[1]

@@ -1,0 +1,197 @@
+"""The processes: who runs as whom while a session is open, and what signals and deaths lead to."""
+
+import os
+import pwd
+import signal
+import smtplib
+import ssl
+import time
+
+import pytest
+from end_to_end.messages import HEADER
+from servers.processes import accepts, free_port, has_ipv6, is_running, title, wait_until, wait_until_gone
+from servers.program import Connect, Sendooway, Start
+from servers.scripted import ScriptedSmarthost
+from servers.users import User
+
+pytestmark = pytest.mark.slow
+
+CONTENT = HEADER + b"Hello.\r\n"
+ME = (pwd.getpwuid(os.geteuid()).pw_name, "not checked")
+MAPPING = "authBackend = none\nsmarthostMapping = direct:alice@moon.test localhost {port} - - noAuth"
+
+
+def only(sendooway: Sendooway, role: str) -> int:
+    found = sendooway.role(role)
+    assert len(found) == 1, (found, [(p, title(p)) for p in sendooway.processes()])
+    (status,) = found
+    return status.pid
+
+
+def test_the_agent_of_a_logged_in_session_is_that_user_for_good(start: Start, connect: Connect, alice: User) -> None:
+    sendooway = start()
+    connect(sendooway, alice)
+    (agent,) = sendooway.role(f"agent: {alice.name}")
+    assert agent.uids == (alice.uid,) * 4
+    assert agent.gids == (alice.gid,) * 4
+    assert set(agent.groups) == {alice.gid}
+    assert agent.no_new_privileges
+    assert agent.permitted_capabilities == agent.effective_capabilities == 0
+
+
+def test_the_proxy_has_no_rights_before_and_after_login(start: Start, connect: Connect, alice: User) -> None:
+    sendooway = start()
+    before = sendooway.role("proxy")
+    connect(sendooway, alice)
+    (proxy,) = sendooway.role("proxy")
+    assert before == [proxy]
+    assert 0 not in proxy.uids
+    assert 0 not in proxy.gids
+    assert 0 not in proxy.groups
+    assert proxy.uids[0] not in (alice.uid, *(status.uids[0] for status in sendooway.role("agent")))
+    assert proxy.no_new_privileges
+    assert proxy.permitted_capabilities == proxy.effective_capabilities == 0
+
+
+def test_each_session_has_an_agent_of_its_own_that_ends_with_it(
+    start: Start, connect: Connect, alice: User, bob: User
+) -> None:
+    sendooway = start()
+    clients = [connect(sendooway, user) for user in (alice, bob, alice)]
+    agents = sendooway.role("agent")
+    assert sorted(agent.uids[0] for agent in agents) == sorted([alice.uid, alice.uid, bob.uid])
+    clients.pop(1).quit()
+    wait_until(lambda: not sendooway.role(f"agent: {bob.name}"), "the end of the second agent")
+    assert len(sendooway.role("agent")) == 2
+
+
+def test_a_session_that_does_not_try_to_log_in_has_no_agent(start: Start, connect: Connect) -> None:
+    sendooway = start("authBackend = none")
+    connect(sendooway)
+    assert sendooway.role("agent") == []
+
+
+def test_no_secret_is_in_any_argument_vector(start: Start, connect: Connect, alice: User) -> None:
+    sendooway = start()
+    connect(sendooway, alice)
+    for pid in sendooway.processes():
+        assert alice.password not in title(pid)
+
+
+def test_sigterm_without_sessions_ends_at_once(start: Start) -> None:
+    sendooway = start("authBackend = none")
+    begin = time.monotonic()
+    sendooway.process.send_signal(signal.SIGTERM)
+    assert sendooway.process.wait(10) == 0
+    assert time.monotonic() - begin < 5
+
+
+def test_sigterm_lets_a_running_mail_finish(start: Start, connect: Connect) -> None:
+    with ScriptedSmarthost() as smarthost:
+        sendooway = start(MAPPING.format(port=smarthost.port))
+        client = connect(sendooway, ME)
+        client.mail("alice@moon.test")
+        client.rcpt("bob@mars.test")
+        assert client.docmd("DATA")[0] == 354
+        client.send(CONTENT)
+        sendooway.process.send_signal(signal.SIGTERM)
+        wait_until(lambda: not accepts(sendooway.port), "the end of listening")
+        assert sendooway.process.poll() is None
+        client.send(b"more\r\n.\r\n")
+        assert client.getreply()[0] == 250
+        assert smarthost.mails[0].complete
+        client.close()
+        assert sendooway.process.wait(40) == 0
+
+
+def test_sighup_brings_a_new_configuration_for_new_connections(start: Start, connect: Connect) -> None:
+    with ScriptedSmarthost() as smarthost:
+        sendooway = start(MAPPING.format(port=smarthost.port))
+        old = connect(sendooway, ME)
+        sendooway.configure(MAPPING.replace("alice@moon", "new@moon").format(port=smarthost.port) + "\n")
+        sendooway.process.send_signal(signal.SIGHUP)
+
+        def serves_the_new_identity() -> bool:
+            with smtplib.SMTP("localhost", sendooway.port, timeout=10) as new:
+                new.ehlo()
+                new.login(*ME)
+                return new.mail("new@moon.test")[0] == 250
+
+        wait_until(serves_the_new_identity, "the new configuration")
+        assert old.mail("alice@moon.test")[0] == 250
+        assert sendooway.process.poll() is None
+
+
+def test_sighup_with_a_bad_configuration_keeps_the_old_one(start: Start, connect: Connect) -> None:
+    with ScriptedSmarthost() as smarthost:
+        sendooway = start(MAPPING.format(port=smarthost.port))
+        sendooway.configure("authBackend = none\nsmarthostMaping = direct:x\n")
+        sendooway.process.send_signal(signal.SIGHUP)
+        line = sendooway.wait_for_log("smarthostMaping")
+        assert "sendooway.conf:2" in line
+        assert connect(sendooway, ME, secure=False).mail("alice@moon.test")[0] == 250
+
+
+def test_sighup_opens_the_log_file_again(start: Start, connect: Connect) -> None:
+    sendooway = start("authBackend = none")
+    log = sendooway.folder / "sendooway.log"
+    log.rename(log.with_suffix(".1"))
+    sendooway.process.send_signal(signal.SIGHUP)
+    wait_until(log.exists, "the new log file")
+    sendooway.wait_for_log("reloaded")
+    connect(sendooway, ME)
+    sendooway.wait_for_log("login")
+
+
+def test_a_killed_proxy_is_replaced_within_a_second(start: Start, connect: Connect, tls: ssl.SSLContext) -> None:
+    sendooway = start("authBackend = none")
+    client = connect(sendooway, ME)
+    proxy, agent = only(sendooway, "proxy"), only(sendooway, "agent")
+    os.kill(proxy, signal.SIGKILL)
+    wait_until_gone([proxy, agent], 2)
+    with pytest.raises((smtplib.SMTPServerDisconnected, OSError)):
+        client.noop()
+    wait_until(lambda: sendooway.role("proxy"), "a new proxy", 2)
+    assert connect(sendooway, ME).noop()[0] == 250
+    assert only(sendooway, "proxy") != proxy
+
+
+def test_a_killed_agent_ends_its_session_with_421_and_no_other(start: Start, connect: Connect) -> None:
+    with ScriptedSmarthost() as smarthost:
+        sendooway = start(MAPPING.format(port=smarthost.port))
+        first = connect(sendooway, ME)
+        agent = only(sendooway, "agent")
+        second = connect(sendooway, ME)
+        os.kill(agent, signal.SIGKILL)
+        wait_until(lambda: not is_running(agent), "the end of the agent")
+        assert first.mail("alice@moon.test")[0] == 421
+        assert second.mail("alice@moon.test")[0] == 250
+
+
+def test_after_the_monitors_death_sessions_may_finish_and_no_process_is_left(start: Start, connect: Connect) -> None:
+    sendooway = start("authBackend = none")
+    sendooway.expected_status = -signal.SIGKILL
+    client = connect(sendooway, ME)
+    everyone = sendooway.processes()
+    assert len(everyone) == 3
+    sendooway.process.kill()
+    sendooway.process.wait()
+    wait_until(lambda: not accepts(sendooway.port), "the end of listening")
+    assert client.noop()[0] == 250
+    client.quit()
+    wait_until_gone(everyone)
+
+
+def test_bind_listens_on_ipv4_and_ipv6(start: Start) -> None:
+    port = free_port()
+    start("authBackend = none\nvalidUser = %no-such-group", "-b", str(port), port=port)
+    assert accepts(port, "127.0.0.1")
+    if has_ipv6():
+        assert accepts(port, "::1")
+
+
+def test_several_workers_serve_the_same_port(start: Start, connect: Connect) -> None:
+    sendooway = start("authBackend = none\nworkers = 3")
+    wait_until(lambda: len(sendooway.role("proxy")) == 3, "three proxies")
+    for _ in range(6):
+        assert connect(sendooway, ME).noop()[0] == 250

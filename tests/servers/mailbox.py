@@ -1,0 +1,93 @@
+"""Where Postfix delivers to: an LMTP server (RFC 2033) that keeps each mail octet for octet."""
+
+import socketserver
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+
+from servers.processes import wait_until
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """`content` is the message with CR LF line ends and without dot stuffing, as the last hop received it."""
+
+    sender: str
+    recipients: tuple[str, ...]
+    content: bytes
+
+
+class Mailbox:
+    """Listens on a UNIX socket at `path` from `start` to `stop`."""
+
+    def __init__(self, path: Path) -> None:
+        self.deliveries: list[Delivery] = []
+        self._server = _Server(str(path), _Handler)
+        self._server.mailbox = self
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
+        path.chmod(0o666)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+    def take(self, recipient: str) -> Delivery:
+        """The only mail to `recipient`, waited for and removed."""
+        wait_until(lambda: self._find(recipient), f"a delivery to {recipient}", 30)
+        (found,) = self._find(recipient)
+        self.deliveries.remove(found)
+        return found
+
+    def _find(self, recipient: str) -> list[Delivery]:
+        return [mail for mail in list(self.deliveries) if recipient in mail.recipients]
+
+
+class _Server(socketserver.ThreadingUnixStreamServer):
+    daemon_threads = True
+    mailbox: Mailbox
+
+
+class _Handler(socketserver.StreamRequestHandler):
+    server: _Server
+
+    def handle(self) -> None:
+        self._reply("220 mailbox.test LMTP")
+        sender, recipients = "", list[str]()
+        while line := self.rfile.readline():
+            verb, _, argument = line.decode().strip().partition(" ")
+            address = argument.partition("<")[2].partition(">")[0]
+            match verb.upper():
+                case "LHLO":
+                    self._reply("250-mailbox.test\r\n250-8BITMIME\r\n250-SMTPUTF8\r\n250 PIPELINING")
+                case "MAIL":
+                    sender, recipients = address, []
+                    self._reply("250 2.1.0 OK")
+                case "RCPT":
+                    recipients.append(address)
+                    self._reply("250 2.1.5 OK")
+                case "DATA":
+                    self._reply("354 Go on")
+                    content = self._receive_content()
+                    self.server.mailbox.deliveries.append(Delivery(sender, tuple(recipients), content))
+                    for _ in recipients:
+                        self._reply("250 2.0.0 kept")
+                case "QUIT":
+                    self._reply("221 2.0.0 Bye")
+                    return
+                case _:
+                    self._reply("250 2.0.0 OK")
+
+    def _receive_content(self) -> bytes:
+        lines = []
+        while (line := self.rfile.readline()) != b".\r\n":
+            if not line:
+                raise ConnectionError("Postfix went away inside a message")
+            lines.append(line[1:] if line.startswith(b".") else line)
+        return b"".join(lines)
+
+    def _reply(self, text: str) -> None:
+        self.wfile.write(text.encode() + b"\r\n")

@@ -1,0 +1,113 @@
+"""What /proc tells about running processes, and bounded waits for what other processes do."""
+
+import os
+import select
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Status:
+    """The parts of /proc/PID/status that privilege separation is about. Ids: real, effective, saved, file system."""
+
+    pid: int
+    parent: int
+    uids: tuple[int, ...]
+    gids: tuple[int, ...]
+    groups: tuple[int, ...]
+    no_new_privileges: bool
+    permitted_capabilities: int
+    effective_capabilities: int
+
+
+def read_status(pid: int) -> Status:
+    """Raises OSError (FileNotFoundError, ProcessLookupError) when there is no such process."""
+    fields = dict(
+        line.split(":\t", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines() if ":\t" in line
+    )
+
+    def numbers(name: str) -> tuple[int, ...]:
+        return tuple(int(word) for word in fields[name].split())
+
+    return Status(
+        pid=pid,
+        parent=int(fields["PPid"]),
+        uids=numbers("Uid"),
+        gids=numbers("Gid"),
+        groups=numbers("Groups"),
+        no_new_privileges=fields["NoNewPrivs"] == "1",
+        permitted_capabilities=int(fields["CapPrm"], 16),
+        effective_capabilities=int(fields["CapEff"], 16),
+    )
+
+
+def title(pid: int) -> str:
+    """What `ps` shows of a process: its argument vector, or its name in brackets' place where that is empty."""
+    arguments = Path(f"/proc/{pid}/cmdline").read_bytes().rstrip(b"\0").replace(b"\0", b" ").decode()
+    return arguments or Path(f"/proc/{pid}/comm").read_text().strip()
+
+
+def is_running(pid: int) -> bool:
+    """Zombies, which only wait for their parent to look, are not running."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return stat.rpartition(")")[2].split()[0] not in ("Z", "X")
+
+
+def descendants(pid: int) -> list[int]:
+    """Running children of a process and their children, parents first."""
+    parents: dict[int, list[int]] = {}
+    for entry in os.listdir("/proc"):
+        if entry.isdecimal() and is_running(int(entry)):
+            try:
+                parents.setdefault(read_status(int(entry)).parent, []).append(int(entry))
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+    found, heads = [], [pid]
+    while heads:
+        children = parents.get(heads.pop(0), [])
+        found += children
+        heads += children
+    return found
+
+
+def wait_until(condition: Callable[[], object], what: str, seconds: float = 10) -> None:
+    """Look again every few milliseconds until `condition` is true; AssertionError naming `what` after `seconds`."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"after {seconds} s still not: {what}"
+        select.select([], [], [], 0.01)
+
+
+def wait_until_gone(pids: list[int], seconds: float = 10) -> None:
+    wait_until(lambda: not any(map(is_running, pids)), f"the end of processes {pids}", seconds)
+
+
+def accepts(port: int, host: str = "127.0.0.1") -> bool:
+    try:
+        socket.create_connection((host, port), timeout=1).close()
+    except OSError:
+        return False
+    return True
+
+
+def free_port() -> int:
+    """A TCP port that is free on loopback now; only another program that asks right now could take it."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
+
+
+def has_ipv6() -> bool:
+    try:
+        with socket.socket(socket.AF_INET6) as listener:
+            listener.bind(("::1", 0))
+    except OSError:
+        return False
+    return True
