@@ -260,7 +260,7 @@ class Session:
         self._send(reply.reply(334, "", b2a_base64(challenge, newline=False).decode("ascii")))
         line = self._read_line()
         if isinstance(line, LineFault):
-            raise CommandError(500, "5.5.6", line.value.capitalize())  # RFC 4954, 6.
+            raise CommandError(500, "5.5.6", line.value)  # RFC 4954, 6.
         if line == b"*":
             raise CommandError(501, "5.7.0", "Authentication cancelled")
         return command.parse_base64(line) if line else b""

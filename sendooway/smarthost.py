@@ -74,7 +74,8 @@ class Smarthost:
             if self.in_mail:
                 deadline = Deadline(wishes.seconds(RESET_SECONDS))
                 self.stream.send(b"RSET\r\n", deadline)
-                if _receive_reply(self.stream, ReplyReader(), deadline).code != 250:
+                replies = ReplyReader()
+                if _receive_reply(self.stream, replies, deadline).code != 250 or not replies.empty:
                     return False
         except (ConnectionLost, TimeoutError, ReplyError):
             return False
@@ -144,7 +145,10 @@ class _Preparation:
             steps = dialogue.prepare(
                 self._wishes.ehlo_name, starttls=security is Security.STARTTLS, log_in=bool(account.username)
             )
-            return Smarthost(account, self._stream, self._drive(steps), self._secrets)
+            offers = self._drive(steps)
+            if not self._replies.empty:
+                raise SmarthostError(self._stage, "it says more than it was asked", broken=True)
+            return Smarthost(account, self._stream, offers, self._secrets)
         except SmarthostError as error:
             if error.reply is not None:
                 error.reply = _withhold(error.reply, self._secrets)

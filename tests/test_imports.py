@@ -15,7 +15,6 @@ MODULES = {path.relative_to(PACKAGE).as_posix(): path for path in sorted(PACKAGE
 PURE = ("smtp/", "sasl/")
 NOT_PURE = {
     "asyncio",
-    "io",
     "logging",
     "multiprocessing",
     "os",

@@ -59,6 +59,7 @@ class _Pump:
         if relay.for_client:
             try:
                 self._sent += self._send_some(self._client, relay.for_client)
+                relay.client_listened()
             except ConnectionLost:
                 self._lose_client()
         if self._client_gone:

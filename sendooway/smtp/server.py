@@ -77,7 +77,6 @@ class Server:
         self._failed_logins = 0
         self.logged_in = False
         self.client_name = ""  # as EHLO or HELO told it
-        self.extended = False  # it said EHLO
         self._answers = {
             "EHLO": self._ehlo,
             "HELO": self._helo,
@@ -124,7 +123,6 @@ class Server:
         """All that the client said before is void (RFC 3207, 4.2)."""
         self._tls = True
         self.client_name = ""
-        self.extended = False
 
     def login_succeeded(self) -> None:
         self.logged_in = True
@@ -138,12 +136,10 @@ class Server:
 
     def _ehlo(self, argument: str) -> Decision:
         self._greeted(argument)
-        self.extended = True
         return Respond(Reply(250, "", (f"{self._policy.localname} greets {argument}", *self._extensions())))
 
     def _helo(self, argument: str) -> Decision:
         self._greeted(argument)
-        self.extended = False
         return Respond(reply(250, "", self._policy.localname))
 
     def _greeted(self, argument: str) -> None:

@@ -222,6 +222,20 @@ def test_a_client_that_does_not_listen_is_not_heard() -> None:
     assert relay.wants_client
 
 
+def test_one_burst_of_tiny_lines_makes_no_mountain_of_answers() -> None:
+    relay = make()
+    take(relay.for_smarthost)
+    relay.receive_from_smarthost(b"250 Ok\r\n")
+    lines = 20_000
+    relay.receive_from_client(b"@\r\n" * lines)
+    heard = b""
+    while relay.for_client:
+        assert len(relay.for_client) <= ROOM + 100
+        heard += take(relay.for_client)
+        relay.client_listened()
+    assert heard.count(b"\r\n") == lines + 1
+
+
 def test_a_smarthost_that_says_more_than_the_client_takes_has_to_wait() -> None:
     relay = make()
     relay.receive_from_client(b"HELP\r\n" * 900)
@@ -239,6 +253,19 @@ def test_nothing_is_wanted_of_those_who_are_gone() -> None:
     relay.lose("it vanished")
     assert not relay.wants_smarthost
     assert relay.done
+
+
+def test_a_client_that_says_no_more_still_hears_its_replies() -> None:
+    relay = make()
+    relay.receive_from_client(b"NOOP\r\n")
+    relay.for_smarthost.clear()
+    relay.client_closed()
+    answers = 0
+    while not relay.done:
+        relay.receive_from_smarthost(b"250 Ok\r\n")
+        answers += 1
+    assert answers == 2
+    assert take(relay.for_client) == b"250 2.0.0 Ok\r\n" * 2
 
 
 # Waiting
@@ -338,6 +365,15 @@ def test_354_before_data_has_left_is_none() -> None:
     relay.receive_from_client(b"DATA\r\n")
     relay.receive_from_smarthost(b"354 Go on\r\n")
     assert take(relay.for_client).startswith(b"451-4.4.2 ")
+    assert relay.lost is not None
+
+
+def test_a_verdict_before_the_end_of_the_message_is_the_smarthosts_own() -> None:
+    relay = in_body()
+    relay.receive_from_smarthost(b"552 5.3.4 Too big\r\n")
+    relay.receive_from_client(b"Hello\r\n.\r\n")
+    assert relay.outcome is not None
+    assert relay.outcome.verdict == relay.outcome.reply == Reply(552, "5.3.4", ("Too big",))
     assert relay.lost is not None
 
 
