@@ -23,9 +23,8 @@ MAPPING = "authBackend = none\nsmarthostMapping = direct:alice@moon.test localho
 
 def only(sendooway: Sendooway, role: str) -> int:
     found = sendooway.role(role)
-    assert len(found) == 1, (found, [(p, title(p)) for p in sendooway.processes()])
-    (status,) = found
-    return status.pid
+    assert len(found) == 1, (found, sendooway.log)
+    return found[0].pid
 
 
 def test_the_agent_of_a_logged_in_session_is_that_user_for_good(start: Start, connect: Connect, alice: User) -> None:
@@ -41,6 +40,7 @@ def test_the_agent_of_a_logged_in_session_is_that_user_for_good(start: Start, co
 
 def test_the_proxy_has_no_rights_before_and_after_login(start: Start, connect: Connect, alice: User) -> None:
     sendooway = start()
+    connect(sendooway)
     before = sendooway.role("proxy")
     connect(sendooway, alice)
     (proxy,) = sendooway.role("proxy")
