@@ -31,6 +31,7 @@ from sendooway.secret import Secret
 
 # For all files of one look-up together: a network file system or an automounter may take its time, or for ever.
 READ_SECONDS = 5.0
+_AGAIN_SECONDS = 0.5
 
 # The client's reply has no room for more, and a datagram neither.
 SEARCHED_LIMIT = 30
@@ -191,13 +192,17 @@ class _TooLate(Exception):
 
 @contextmanager
 def _within(seconds: float) -> Iterator[None]:
-    """Raises _TooLate in the block when it takes longer. Only for the main thread."""
+    """Raises _TooLate in the block when it takes longer. Only for the main thread.
+
+    And again every while: where the interpreter calls back from (a finalizer, the garbage collector), exceptions go to
+    nobody.
+    """
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         raise _TooLate
 
     before = signal.signal(signal.SIGALRM, interrupt)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
+    signal.setitimer(signal.ITIMER_REAL, seconds, _AGAIN_SECONDS)
     try:
         yield
     finally:

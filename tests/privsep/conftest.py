@@ -2,13 +2,16 @@
 
 import json
 import os
+import signal
 import traceback
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 from privsep.running import QUICK, InChild, RunningAgent, StartAgent
+from servers.processes import wait_until
 
 from sendooway.log import Log, open_log
 from sendooway.privsep import agent, channel, process, snapshot
@@ -82,7 +85,15 @@ def start_agent(tmp_path: Path, log: Log) -> Iterator[StartAgent]:
     for started in running:
         started.channel.close()
         os.close(started.newborn)
-        try:
-            os.waitpid(started.pid, 0)
-        except ChildProcessError:
-            continue
+        with suppress(ChildProcessError):
+            _bury(started.pid)
+
+
+def _bury(pid: int) -> None:
+    """Wait until a process has ended; one that does not end is killed, and the test fails."""
+    try:
+        wait_until(lambda: os.waitpid(pid, os.WNOHANG) != (0, 0), f"the end of agent {pid}")
+    except AssertionError:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        raise
