@@ -9,6 +9,7 @@ import socketserver
 import stat
 import sys
 import threading
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -17,6 +18,7 @@ from sendooway.log import Log, describe
 
 _BACKLOG = 128
 MOST_SESSIONS = 300  # in one process; a small server's whole organisation, and still bounded memory
+MOST_OF_A_SOURCE = 50  # of these, so that one address cannot take all places; Postfix grants as many
 
 
 class ListenError(Exception):
@@ -103,9 +105,9 @@ def serve(
     """Accepts until the descriptor `wake` becomes readable, closes the sockets and waits for the sessions to end.
 
     `handle` owns a connection in a thread of its own and need not close it; `refuse` is called, without a thread, where
-    there are too many sessions: it must not wait.
+    there are too many sessions, in all or of this address: it must not wait.
     """
-    places = threading.BoundedSemaphore(MOST_SESSIONS)
+    places = _Places()
     servers = [_Server(sock, listen, handle, refuse, log, places) for sock, listen in listeners]
     with selectors.PollSelector() as selector:
         selector.register(wake, selectors.EVENT_READ)
@@ -115,15 +117,54 @@ def serve(
             for server in ready:
                 server.handle_request()
     for server in servers:
-        server.socket.close()
-    for server in servers:
         server.server_close()
+    places.wait_until_free()
+
+
+def source(address: str) -> str:
+    """Of whom an address is, to count what each may take: of an IPv6 address the network of 64 bits, all of which one
+    host can have. Empty for this machine, where a webmail or a tunnel speaks for many, and for what is no address."""
+    if address == "::1" or address.startswith("127."):
+        return ""
+    try:
+        number = socket.inet_pton(socket.AF_INET6, address.partition("%")[0])
+    except OSError:
+        return address
+    return number[:8].hex()
+
+
+class _Places:
+    """Who is served now: bounded in all, and for each source. For all threads."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._taken: Counter[str] = Counter()
+
+    def take(self, source: str) -> bool:
+        """False if there is none left."""
+        with self._changed:
+            if self._taken.total() >= MOST_SESSIONS or (source and self._taken[source] >= MOST_OF_A_SOURCE):
+                return False
+            self._taken[source] += 1
+            return True
+
+    def leave(self, source: str) -> None:
+        with self._changed:
+            self._taken[source] -= 1
+            self._taken += Counter()  # forgets sources without any
+            self._changed.notify_all()
+
+    def wait_until_free(self) -> None:
+        """Until everybody has left."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._taken.total())
 
 
 class _Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
     """One listening socket that was bound before, with more rights than there are now."""
 
     timeout = 0
+    block_on_close = False  # the places tell when all sessions have ended
 
     def __init__(
         self,
@@ -132,7 +173,7 @@ class _Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
         handle: Handle,
         refuse: Handle,
         log: Log,
-        places: threading.BoundedSemaphore,
+        places: _Places,
     ) -> None:
         socketserver.BaseServer.__init__(self, sock.getsockname(), socketserver.BaseRequestHandler)
         self.socket = sock
@@ -153,21 +194,34 @@ class _Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
             raise
 
     def verify_request(self, request: Any, client_address: Any) -> bool:
-        if self._places.acquire(blocking=False):
+        if self._places.take(_source(client_address)):
             return True
         self._refuse(request, self._listen)
         return False
 
-    def process_request_thread(self, request: Any, client_address: Any) -> None:
+    def process_request(self, request: Any, client_address: Any) -> None:
         try:
-            super().process_request_thread(request, client_address)
-        finally:
-            self._places.release()
+            super().process_request(request, client_address)
+        except RuntimeError:
+            # The system has no room for one more thread. Our caller logs it and closes the connection.
+            self._places.leave(_source(client_address))
+            raise
 
     def finish_request(self, request: Any, client_address: Any) -> None:
-        self._handle(request, self._listen)
+        try:
+            self._handle(request, self._listen)
+        except Exception:
+            # Before the place is free: then this process may end.
+            self.handle_error(request, client_address)
+        finally:
+            self._places.leave(_source(client_address))
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         error = sys.exc_info()[1]
         assert error is not None  # this is called from where it is handled
         self._log.error("session-crashed", reason=describe(error))
+
+
+def _source(client_address: Any) -> str:
+    """Of what accept(2) says; of UNIX sockets, it says nothing."""
+    return source(client_address[0]) if isinstance(client_address, tuple) else ""

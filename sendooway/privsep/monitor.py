@@ -18,17 +18,18 @@ from sendooway.auth.identity import AuthenticatorError
 from sendooway.auth.login import AUTHENTICATORS
 from sendooway.config import Configuration, Listen
 from sendooway.log import Log, open_log
-from sendooway.net.listener import ListenError, bind
+from sendooway.net.listener import ListenError, bind, source
 from sendooway.options import Options, UsageError, endpoints
 from sendooway.privsep import agent, channel, kernel, process, snapshot
 from sendooway.privsep.agent import Limits, Visit
 from sendooway.privsep.channel import Channel, ChannelClosed
 from sendooway.privsep.messages import AgentWanted, Message, ProtocolError, ProxyReady
-from sendooway.privsep.request import Request, open_request
+from sendooway.privsep.request import LOCAL, Request, open_request
 from sendooway.privsep.snapshot import Snapshot, SnapshotError
 
 # Agents in which nobody has logged in yet, as OpenSSH's MaxStartups: each is a process, and may be at PAM.
 MOST_NEWBORN = 100
+MOST_NEWBORN_OF_A_SOURCE = 20  # of these, so that one address cannot keep all others from logging in
 
 # Proxies wait 30 seconds for their sessions when they get SIGTERM, and some more until these have said 421.
 STOP_SECONDS = 35.0
@@ -104,7 +105,7 @@ class Monitor:
         self._candidate: _Generation | None = None
         self._draining: list[_Generation] = []
         self._agents: dict[int, str] = {}  # the session of each
-        self._newborn: dict[int, int] = {}  # descriptor that closes at the login: agent
+        self._newborn: dict[int, str] = {}  # descriptor that closes at the login: source of the client
         self._reload = False
         self._stop_at: float | None = None
         self._crashes = 0
@@ -280,7 +281,9 @@ class Monitor:
             if request.client is None:
                 return
             visit = Visit(request.session, request.client)
-            if len(self._newborn) >= MOST_NEWBORN:
+            origin = "" if visit.client == LOCAL else source(visit.client)
+            of_this = list(self._newborn.values()).count(origin) if origin else 0
+            if len(self._newborn) >= MOST_NEWBORN or of_this >= MOST_NEWBORN_OF_A_SOURCE:
                 log.warning("too-many-logins", rip=visit.client, session=visit.session)
                 return
             watched, newborn = os.pipe()
@@ -301,7 +304,7 @@ class Monitor:
             return
         finally:
             request.end.close()
-        self._newborn[watched] = pid
+        self._newborn[watched] = origin
         self._agents[pid] = visit.session
 
     def _forget_newborn(self, descriptor: int) -> None:

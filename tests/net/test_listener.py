@@ -11,7 +11,7 @@ import pytest
 from sendooway.config import Listen
 from sendooway.log import open_log
 from sendooway.net import listener
-from sendooway.net.listener import Handle, ListenError, bind, serve
+from sendooway.net.listener import Handle, ListenError, bind, serve, source
 
 
 def test_no_address_is_both_families_on_one_port() -> None:
@@ -111,6 +111,52 @@ def test_a_connection_too_many_is_refused(tmp_path: Path, monkeypatch: pytest.Mo
             assert receive_all(first) == b""
         with socket.create_connection(address, 5) as third:
             assert third.recv(10) == b"in"
+
+
+def test_one_source_cannot_take_all_places() -> None:
+    places = listener._Places()
+    assert all(places.take("192.0.2.7") for _ in range(listener.MOST_OF_A_SOURCE))
+    assert not places.take("192.0.2.7")
+    assert places.take("192.0.2.8")
+    places.leave("192.0.2.7")
+    assert places.take("192.0.2.7")
+
+
+def test_this_machine_may_take_all_places() -> None:
+    places = listener._Places()
+    assert all(places.take(source("127.0.0.1")) for _ in range(listener.MOST_SESSIONS))
+    assert not places.take(source("192.0.2.7"))
+
+
+@pytest.mark.parametrize(
+    ("address", "same"),
+    [
+        ("192.0.2.7", "192.0.2.7"),
+        ("2001:db8::1", "2001:db8::ffff:1"),
+        ("fe80::1%eth0", "fe80::2%eth1"),
+        ("127.0.0.1", "::1"),
+    ],
+)
+def test_a_source_is_an_address_or_what_one_host_can_have_of_them(address: str, same: str) -> None:
+    assert source(address) == source(same) != source("2001:db8:0:1::1")
+
+
+def test_a_place_is_free_again_where_no_thread_could_be_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listener, "MOST_SESSIONS", 1)
+    with serving(greet, tmp_path / "log") as address:
+        with monkeypatch.context() as poor:
+            poor.setattr(threading.Thread, "start", no_room)
+            for _ in range(2):
+                with socket.create_connection(address, 5) as client:
+                    assert receive_all(client) == b""
+        with socket.create_connection(address, 5) as client:
+            assert receive_all(client) == b"hello"
+
+
+def no_room(thread: threading.Thread) -> None:
+    raise RuntimeError("can't start new thread")
 
 
 def test_a_session_that_crashes_is_logged_without_its_values_and_harms_no_other(tmp_path: Path) -> None:
