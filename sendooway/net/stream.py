@@ -12,6 +12,7 @@ from typing import Protocol
 from sendooway.net.deadline import Deadline
 
 RECEIVE_OCTETS = 65536
+_MOST_UNREAD = 8 << 20  # octets; the kernel keeps at most 6 MiB for a connection (net.ipv4.tcp_rmem)
 _PIPE_OCTETS = 4096  # PIPE_BUF: a pipe that polls writable takes as much without blocking
 
 
@@ -80,11 +81,15 @@ class SocketTransport:
 
 
 def end(sock: socket.socket) -> None:
-    """Closes so that the last reply arrives: octets that nobody read would make the kernel reset the connection."""
+    """Closes so that the last reply arrives: octets that nobody read would make the kernel reset the connection.
+
+    Without end it reads nothing, so that who sends without a pause does not keep us.
+    """
     try:
         sock.shutdown(socket.SHUT_WR)
-        while sock.recv(RECEIVE_OCTETS):
-            pass
+        for _ in range(_MOST_UNREAD // RECEIVE_OCTETS):
+            if not sock.recv(RECEIVE_OCTETS):
+                break
     except OSError:
         pass  # nothing there, or the other side is gone
     finally:
@@ -144,6 +149,8 @@ class Stream:
 
         Raises ConnectionLost, TimeoutError at the deadline, Stopping.
         """
+        # Who sends without a pause never lets us wait, and would have no deadline.
+        deadline.left()
         while (octets := self.transport.receive_now()) is None:
             self.wait(self.transport.descriptors()[0], self.transport.read_events, deadline)
         return octets

@@ -36,6 +36,13 @@ def test_waiting_ends_at_the_deadline(pair: tuple[Stream, socket.socket]) -> Non
         pair[0].receive(Deadline(0.01))
 
 
+def test_octets_without_end_do_not_put_off_the_deadline(pair: tuple[Stream, socket.socket]) -> None:
+    stream, peer = pair
+    peer.sendall(b"x")
+    with pytest.raises(TimeoutError):
+        stream.receive(Deadline(0))
+
+
 def test_sending_to_a_peer_that_does_not_read_ends_at_the_deadline(pair: tuple[Stream, socket.socket]) -> None:
     with pytest.raises(TimeoutError):
         pair[0].send(bytes(10_000_000), Deadline(0.05))
