@@ -107,7 +107,8 @@ def endpoints(options: Options, configuration: Configuration) -> tuple[Listen, .
     """Where to listen; empty: standard input and output are the connection.
 
     -i wins over `listen` lines, and so does -b, which replaces them: what was typed for this one start is the
-    more explicit. -s makes each of them TLS from the first octet. Raises UsageError for -s without a certificate.
+    more explicit. -s makes each of them TLS from the first octet. Raises UsageError for -s without a certificate, and
+    for -S where a `listen` line says `tls`.
     """
     if options.tls and not configuration.ssl_cert:
         raise UsageError(f"-s (TLS at once) needs sslCert in {options.config}")
@@ -115,4 +116,6 @@ def endpoints(options: Options, configuration: Configuration) -> tuple[Listen, .
         return ()
     if options.bind is not None:
         return (Listen(port=options.bind, tls=options.tls),)
+    if options.no_tls and any(listen.tls for listen in configuration.listen):
+        raise UsageError(f"-S (no TLS) contradicts a `listen` line with `tls` in {options.config}")
     return tuple(replace(listen, tls=listen.tls or options.tls) for listen in configuration.listen)

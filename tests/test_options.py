@@ -94,7 +94,9 @@ PIPE = replace(SECURE, listen=())
         (Options(), PIPE, ()),
         (Options(tls=True), PIPE, ()),
         (Options(), CLEAR, CLEAR.listen),
-        (Options(no_tls=True), CLEAR, CLEAR.listen),
+        (Options(no_tls=True), replace(CLEAR, listen=CLEAR.listen[:1]), CLEAR.listen[:1]),
+        (Options(no_tls=True, inetd=True), CLEAR, ()),
+        (Options(no_tls=True, bind=25), CLEAR, (Listen("", 25),)),
         (Options(tls=True), SECURE, (Listen("::1", 587, tls=True), Listen("", 465, tls=True))),
         (Options(inetd=True), CLEAR, ()),
         (Options(bind=25), CLEAR, (Listen("", 25),)),
@@ -111,3 +113,8 @@ def test_the_command_line_decides_before_the_configuration(
 def test_tls_at_once_needs_a_certificate() -> None:
     with pytest.raises(UsageError, match=r"-s \(TLS at once\) needs sslCert in /etc/sendooway.conf"):
         endpoints(Options(tls=True), CLEAR)
+
+
+def test_no_tls_contradicts_a_listen_line_with_tls() -> None:
+    with pytest.raises(UsageError, match=r"-S .* contradicts a `listen` line with `tls` in /etc/sendooway\.conf"):
+        endpoints(Options(no_tls=True), SECURE)
