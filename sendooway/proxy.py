@@ -79,7 +79,7 @@ def serve_standard_streams(configuration: Configuration, options: Options, monit
     transport, peer = _open_standard_streams(options)
     # What started us, a super-server or a shell, may go before the session does.
     _give_up_rights(configuration, log, outlive_parent=True)
-    signals = _receive_signals()
+    signals = _receive_signals(signal.SIGINT)  # ^C of the person who types
     shared = _shared(configuration, options, contexts, monitor, log, signals)
     Session(shared, Stream(transport, signals.stop), peer).run()
 
@@ -122,7 +122,8 @@ def _user(configuration: Configuration, log: Log) -> tuple[int, int]:
     raise ProxyError(f"runAs: there is no user {' or '.join(names)}; adduser --system sendooway would make one")
 
 
-def _receive_signals() -> _Signals:
+def _receive_signals(*ending: signal.Signals) -> _Signals:
+    """Those of `ending` end all at once."""
     wake, wake_end = os.pipe()
     stop, stop_end = os.pipe()
 
@@ -138,7 +139,8 @@ def _receive_signals() -> _Signals:
 
     signal.signal(signal.SIGUSR1, no_more)
     signal.signal(signal.SIGTERM, finish)
-    signal.signal(signal.SIGALRM, end)
+    for number in (signal.SIGALRM, *ending):
+        signal.signal(number, end)
     return _Signals(wake, stop)
 
 

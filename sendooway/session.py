@@ -133,13 +133,14 @@ class Session:
 
     def run(self) -> None:
         self._log.event("connect", rip=self._peer.address or None)
-        reason = "quit"
+        reason = "crash"  # unless we find out
         try:
             if self._peer.tls:
                 self._start_tls()
             self._send(self._server.greeting())
             while self._carry_out(self._server.receive(self._read_line())):
                 pass
+            reason = "quit"
         except _ClientGone:
             reason = "client left"
         except (ConnectionLost, tls.TlsError) as error:

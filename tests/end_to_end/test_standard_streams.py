@@ -135,6 +135,23 @@ def test_on_plain_pipes_one_talks_smtp_by_hand_with_bare_line_feeds() -> None:
     assert b"Traceback" not in done.stderr
 
 
+def test_an_interrupt_from_the_terminal_ends_it_quietly() -> None:
+    with subprocess.Popen(
+        command("-c", "/dev/null", "-l", "&2"),
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        assert process.stdout
+        assert process.stdout.readline().startswith(b"220 ")
+        process.send_signal(signal.SIGINT)
+        assert process.stdout.readline().startswith(b"421 ")
+        _, logged = process.communicate(timeout=30)
+    assert process.returncode == 0
+    assert b"Traceback" not in logged
+
+
 def test_the_end_of_standard_input_ends_it_quietly() -> None:
     done = subprocess.run(
         command("-c", "/dev/null", "-l", "&2"), input=b"", cwd=ROOT, capture_output=True, timeout=30, check=False
