@@ -1,6 +1,7 @@
 """The command `sendooway`: look at the command line, then hand over to the daemon."""
 
 import os
+import pwd
 import sys
 
 from sendooway import __version__
@@ -46,6 +47,7 @@ def _check_config(options: Options) -> int:
     parsed = parse(read(options.config), options.config, os.uname().nodename)
     listens = endpoints(options, parsed.configuration)
     _check_mappings(parsed.mappings)
+    _check_run_as(parsed)
     _open_files(parsed)
     warnings = list(parsed.warnings)
     if (exposed := exposure(options.config, parsed.mappings)) is not None:
@@ -81,6 +83,22 @@ def _check_mappings(mappings: tuple[Mapping, ...]) -> None:
             continue
         except AccountsError as error:
             raise ConfigurationError(error.origin, "smarthostMapping", error.reason) from None
+
+
+def _check_run_as(parsed: Parsed) -> None:
+    """Raise ConfigurationError for a user that the proxy cannot become."""
+    name = parsed.configuration.run_as
+    if not name:
+        return
+    try:
+        root = pwd.getpwnam(name).pw_uid == 0
+    except KeyError:
+        reason = f"there is no user {name!r}; `adduser --system {name}` would make one"
+    else:
+        if not root:
+            return
+        reason = f"{name} has root's rights; a user of its own would be right: adduser --system sendooway"
+    raise ConfigurationError(parsed.origins["runAs"], "runAs", reason)
 
 
 def _open_files(parsed: Parsed) -> None:
