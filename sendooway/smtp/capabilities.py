@@ -1,9 +1,14 @@
 """What a smarthost offers, and how a client's envelope is made to fit it."""
 
+import re
 from dataclasses import dataclass
 
 from sendooway.smtp.command import Envelope
 from sendooway.smtp.reply import Reply, reply
+
+# Who offers more means to exhaust us. Names are RFC 4422's, 3.1.
+MOST_MECHANISMS = 64
+_MECHANISM = re.compile("[A-Z0-9_-]{1,20}")
 
 
 @dataclass(frozen=True)
@@ -22,7 +27,9 @@ class Capabilities:
 
     @property
     def mechanisms(self) -> tuple[str, ...]:
-        return tuple(self.extensions.get("AUTH", "").upper().split())
+        """In capitals, each once, no more than MOST_MECHANISMS of them."""
+        offered = self.extensions.get("AUTH", "").upper().split()
+        return tuple(dict.fromkeys(filter(_MECHANISM.fullmatch, offered)))[:MOST_MECHANISMS]
 
     @property
     def size_limit(self) -> int | None:

@@ -41,6 +41,11 @@ def test_several_lines_of_mechanisms_count_together() -> None:
     assert parse("AUTH PLAIN", "AUTH=LOGIN", "AUTH CRAM-MD5").mechanisms == ("PLAIN", "LOGIN", "CRAM-MD5")
 
 
+def test_of_mechanisms_without_end_and_of_nonsense_little_is_kept() -> None:
+    assert parse("AUTH PLAIN PLAIN plain \u00e4 \udce4 X.Y " + "A" * 21).mechanisms == ("PLAIN",)
+    assert len(parse(*(f"AUTH X{number}" for number in range(1000))).mechanisms) == capabilities.MOST_MECHANISMS
+
+
 @pytest.mark.parametrize(
     ("parameter", "limit"),
     [("0", None), ("", None), ("1", 1), ("many", None), ("-1", None), ("1 2", None), ("9" * 21, None), ("٣", None)],
