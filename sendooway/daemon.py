@@ -4,6 +4,7 @@ What takes long to import is imported where it is needed: a client may be waitin
 """
 
 import os
+import resource
 import socket
 import stat
 import sys
@@ -12,6 +13,7 @@ from dataclasses import replace
 
 from sendooway.config import Configuration, Listen
 from sendooway.log import Log, open_log
+from sendooway.net.listener import MOST_SESSIONS
 from sendooway.options import Options, endpoints
 from sendooway.privsep import single
 from sendooway.privsep.channel import Channel
@@ -85,10 +87,20 @@ def _serve_many(options: Options, log: Log) -> int:
 
     # No terminal for PAM to take for the one that the user sits at.
     _point_at_null(0)
+    _raise_descriptor_limit()
     try:
         return Monitor(options, run_proxy).run()
     except StartError as error:
         return _report(error.status, str(error), options, log)
+
+
+def _raise_descriptor_limit() -> None:
+    """A session has up to four descriptors (client, smarthost, agent, and one in passing), and 1024 is usual."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 8 * MOST_SESSIONS
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        limit = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
 
 
 def _report(status: int, reason: str, options: Options, log: Log) -> int:

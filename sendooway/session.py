@@ -325,6 +325,7 @@ class Session:
             trace=trace,
             size_limit=size_limit,
             sign=lambda told: self._signed(told, smarthost),
+            withhold=smarthost.withhold,
         )
         smarthost.in_mail = True
         failure: str | None = None
@@ -439,7 +440,7 @@ class Session:
             smarthost=f"{account.host}:{account.port}",
             recipients=relay.recipients,
             octets=outcome.octets if outcome else None,
-            reply=str(smarthost.withhold(answer)) if answer else None,
+            reply=str(answer) if answer else None,
             reason=failure or relay.lost,
             seconds=seconds,
         )

@@ -201,3 +201,13 @@ def test_a_session_on_a_unix_socket_logs_in_and_has_its_agent(
             file.flush()
             assert file.readline().startswith(b"221 ")
     wait_until(lambda: len(descendants(standalone.pid)) == 2, "the end of the agent")
+
+
+def test_a_low_limit_of_descriptors_is_raised_for_all_sessions() -> None:
+    program = (
+        "import resource; from sendooway import daemon; hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1];"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard)); daemon._raise_descriptor_limit();"
+        "print(min(hard, 2400) == resource.getrlimit(resource.RLIMIT_NOFILE)[0])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, timeout=20, check=True)
+    assert done.stdout == b"True\n"

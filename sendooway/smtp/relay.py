@@ -87,7 +87,7 @@ class Relay:
     """One mail. `mail` fits what the smarthost `offers`; `trace` is put in front of the message.
 
     `size_limit` is in octets, None for no limit. `sign` is given each reply that reports our own trouble, before it
-    goes out, and may add to its text.
+    goes out, and may add to its text; `withhold` each reply of the smarthost, and may take its text away.
     """
 
     def __init__(
@@ -99,6 +99,7 @@ class Relay:
         trace: bytes = b"",
         size_limit: int | None = None,
         sign: Callable[[Reply], Reply] = lambda reply: reply,
+        withhold: Callable[[Reply], Reply] = lambda reply: reply,
     ) -> None:
         self.for_client = bytearray()
         self.for_smarthost = bytearray()
@@ -116,6 +117,7 @@ class Relay:
         self._trace = trace
         self._size_limit = size_limit
         self._sign = sign
+        self._withhold = withhold
         self._expected: deque[_Asked | Reply] = deque()
         self._held: bytes | LineFault | None = None
         self._client_gone = False
@@ -168,6 +170,7 @@ class Relay:
         try:
             while self.lost is None and (answer := self._replies.next_reply()) is not None:
                 self.progress += 1
+                answer = self._withhold(answer)
                 if self._expected:
                     self._answered(self._expected.popleft(), answer)
                     self._say_known_replies()

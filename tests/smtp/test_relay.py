@@ -66,6 +66,18 @@ def at_the_end(**options: object) -> Relay:
     return relay
 
 
+def test_what_is_withheld_of_a_reply_reaches_neither_client_nor_log() -> None:
+    relay = Relay(
+        LineReader(),
+        Envelope("alice@moon.test", {}),
+        Capabilities({}),
+        withhold=lambda said: Reply(said.code, said.enhanced, ("(withheld)",)),
+    )
+    relay.receive_from_smarthost(b"550 5.7.8 hunter2 no\r\n")
+    assert take(relay.for_client) == b"550 5.7.8 (withheld)\r\n"
+    assert relay.refusal == Reply(550, "5.7.8", ("(withheld)",))
+
+
 # What became of the mail
 
 
