@@ -3,6 +3,7 @@
 One thread owns it all: the client's stream, its agent, and the connection to the smarthost used last.
 """
 
+import contextlib
 import secrets
 import ssl
 from binascii import b2a_base64
@@ -154,7 +155,7 @@ class Session:
         except AgentError as error:
             reason = f"agent: {error}"
             self._log.error("agent-lost", reason=str(error))
-            self._say_goodbye("4.3.0", "Internal trouble, try again")
+            self._say_goodbye("4.3.0", "Nobody can look after this session now, try again later")
         finally:
             self._leave_smarthost()
             if self._agent is not None:
@@ -165,7 +166,7 @@ class Session:
     # The client
 
     def _read_line(self) -> bytes | LineFault:
-        deadline = self._client_deadline()
+        deadline = self._client_deadline(LIMITS[Wait.CLIENT_COMMAND])
         while (line := self._lines.next_line()) is None:
             octets = self._client.receive(deadline)
             if not octets:
@@ -173,9 +174,10 @@ class Session:
             self._lines.receive(octets)
         return line
 
-    def _client_deadline(self) -> Deadline:
-        idle = self._seconds(LIMITS[Wait.CLIENT_COMMAND])
-        return Deadline(idle) if self._user else self._begun.sooner(idle)
+    def _client_deadline(self, seconds: float) -> Deadline:
+        """No later than the end of the time to log in, for those who have not."""
+        seconds = self._seconds(seconds)
+        return Deadline(seconds) if self._user else self._begun.sooner(seconds)
 
     def _seconds(self, limit: float) -> float:
         timeout = self._user.timeout if self._user else self._proxy.configuration.user_settings.timeout
@@ -183,7 +185,7 @@ class Session:
 
     def _send(self, *replies: Reply) -> None:
         octets = b"".join(map(reply.format, replies))
-        self._client.send(octets, Deadline(self._seconds(REPLY_SECONDS)))
+        self._client.send(octets, self._client_deadline(REPLY_SECONDS))
 
     def _say_goodbye(self, enhanced: str, text: str) -> None:
         """421 where the client may still listen."""
@@ -227,7 +229,7 @@ class Session:
     def _start_tls(self) -> None:
         assert self._proxy.server_context is not None  # else TLS is not offered, and `listen ... tls` is an error
         try:
-            tls.accept(self._client, self._proxy.server_context, self._client_deadline())
+            tls.accept(self._client, self._proxy.server_context, self._client_deadline(LIMITS[Wait.CLIENT_COMMAND]))
         except tls.TlsError as error:
             self._log.warning("tls-failed", rip=self._peer.address or None, reason=str(error))
             raise
@@ -331,9 +333,14 @@ class Session:
         failure: str | None = None
         try:
             splice(self._client, smarthost.stream, relay, {wait: self._seconds(LIMITS[wait]) for wait in LIMITS})
-        except (ClientTimeout, Stopping) as error:
-            failure = str(error) or "the server stops"
-            self._cut_smarthost()
+        except ClientTimeout as error:
+            failure = str(error)
+            raise
+        except Stopping:
+            # What was asked gets its answer, above all a message whose delivery is unknown now.
+            relay.lose(failure := "the server stops")
+            with contextlib.suppress(ConnectionLost):
+                self._client.transport.send_now(relay.for_client)
             raise
         finally:
             self._settle(relay, smarthost)
@@ -355,7 +362,7 @@ class Session:
     def _reach(self, account: AccountFound, address: str) -> Smarthost:
         """The smarthost of this account, ready for a mail: the one at hand if it is the same, else a new connection."""
         if self._smarthost is not None:
-            if self._smarthost.account == account and self._smarthost.reset(self._wishes()):
+            if self._smarthost.account.number == account.number and self._smarthost.reset(self._wishes()):
                 return self._smarthost
             self._leave_smarthost()
         assert self._agent is not None

@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 from end_to_end.messages import HEADER, without_received
 from servers.postfix import Postfix
+from servers.processes import wait_until
 from servers.program import ROOT, Sendooway, Start, command
-from servers.scripted import ScriptedSmarthost
+from servers.scripted import Fault, ScriptedSmarthost, Stage
 from servers.users import User
 
 pytestmark = pytest.mark.slow
@@ -181,6 +182,36 @@ def test_a_mail_can_be_sent_over_plain_pipes(tmp_path: Path) -> None:
         codes = [line[:3] for line in done.stdout.splitlines() if line[3:4] == b" "]
         assert codes == [b"220", b"250", b"235", b"250", b"250", b"354", b"250", b"221"]
         assert bytes(smarthost.mails[0].data).endswith(CONTENT + b".\r\n")
+
+
+def test_a_stop_after_the_final_dot_says_that_the_delivery_is_unknown(
+    start: Start, sockets: tuple[socket.socket, socket.socket]
+) -> None:
+    ours, theirs = sockets
+    with ScriptedSmarthost(answers={Stage.DOT: [Fault.HANG]}) as smarthost:
+        account = f"smarthostMapping = direct:* localhost {smarthost.port} - - noAuth"
+        sendooway = start(f"authBackend = none\n{account}", "-i", stdin=theirs.fileno(), stdout=theirs.fileno())
+        theirs.close()
+        with closing(Lines(ours)) as client:
+            assert client.reply()[0] == 220
+            codes = [
+                client.ask(line)
+                for line in (
+                    b"AUTH PLAIN " + _base64(f"\0{ME}\0any") + b"\r\n",
+                    b"MAIL FROM:<a@b.test>\r\n",
+                    b"RCPT TO:<c@d.test>\r\n",
+                    b"DATA\r\n",
+                )
+            ]
+            assert codes == [235, 250, 250, 354]
+            ours.sendall(CONTENT + b".\r\n")
+            wait_until(lambda: smarthost.mails and smarthost.mails[0].complete, "the smarthost has it all")
+            sendooway.process.send_signal(signal.SIGINT)
+            code, text = client.reply()
+            assert code == 451
+            assert b"unknown" in text
+            assert client.reply()[0] == 421
+    assert sendooway.process.wait(10) == 0
 
 
 def test_sigterm_lets_a_session_finish(start: Start, sockets: tuple[socket.socket, socket.socket]) -> None:
