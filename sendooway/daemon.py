@@ -13,7 +13,6 @@ from dataclasses import replace
 
 from sendooway.config import Configuration, Listen
 from sendooway.log import Log, open_log
-from sendooway.net.listener import MOST_SESSIONS
 from sendooway.options import Options, endpoints
 from sendooway.privsep import single
 from sendooway.privsep.channel import Channel
@@ -96,6 +95,8 @@ def _serve_many(options: Options, log: Log) -> int:
 
 def _raise_descriptor_limit() -> None:
     """A session has up to four descriptors (client, smarthost, agent, and one in passing), and 1024 is usual."""
+    from sendooway.net.listener import MOST_SESSIONS
+
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = 8 * MOST_SESSIONS
     if soft != resource.RLIM_INFINITY and soft < wanted:
