@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 from servers import postfix as postfix_
+from servers import realm as realm_
 from servers import users
 from servers.certificates import Certificates, make_certificates
 from servers.postfix import Postfix, PostfixAccount
+from servers.realm import Realm
 from servers.users import User
 
 # Two identities of one person at two providers, played by one Postfix: each login may send as its own address only.
@@ -46,6 +48,26 @@ def postfix(shared_folder: Path, certificates: Certificates) -> Iterator[Postfix
         yield server
     finally:
         server.stop()
+
+
+@pytest.fixture(scope="session")
+def realm(shared_folder: Path) -> Iterator[Realm]:
+    """The realm EXAMPLE.TEST with the people alice and bob, whose passwords are theirs and `-secret`."""
+    if reason := realm_.why_not():
+        pytest.skip(reason)
+    folder = shared_folder / "realm"
+    folder.mkdir()
+    with Realm(folder) as realm:
+        for name in ("alice", "bob"):
+            realm.add(name, f"{name}-secret")
+        yield realm
+
+
+@pytest.fixture(scope="session")
+def keytab(realm: Realm) -> Path:
+    """With the keys of smtp/localhost."""
+    realm.add("smtp/localhost")
+    return realm.write_keytab(realm.folder / "smtp.keytab", "smtp/localhost")
 
 
 @pytest.fixture(scope="session")

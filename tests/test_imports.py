@@ -80,6 +80,10 @@ def test_pam_is_imported_in_one_module() -> None:
     assert set(importers("pam")) <= {"auth/pam.py"}
 
 
+def test_gssapi_is_imported_in_one_module() -> None:
+    assert importers("gssapi") == ["auth/kerberos.py"]
+
+
 def test_certifi_is_imported_in_one_module() -> None:
     names = importers("certifi")
     assert len(names) <= 1

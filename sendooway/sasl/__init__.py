@@ -1,12 +1,33 @@
 """SASL (RFC 4422). One file per mechanism; this is the table of them."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Generator
 
-from sendooway.sasl import cram_md5, login, plain
-from sendooway.sasl.mechanism import Client, PasswordLogin, SaslError, Server
+from sendooway.sasl import cram_md5, gssapi, login, plain
+from sendooway.sasl.gssapi import ContextError, TicketLogin
+from sendooway.sasl.mechanism import Client, PasswordLogin, SaslError
 from sendooway.secret import Secret
 
-__all__ = ["CLIENTS", "SERVERS", "Client", "PasswordLogin", "SaslError", "Server", "choose", "client", "server"]
+__all__ = [
+    "CLIENTS",
+    "GSSAPI",
+    "SERVERS",
+    "STRENGTH",
+    "Client",
+    "ContextError",
+    "PasswordLogin",
+    "SaslError",
+    "Server",
+    "TicketLogin",
+    "choose",
+    "client",
+    "gssapi",
+    "server",
+]
+
+Server = Generator[bytes, bytes, PasswordLogin | TicketLogin]
+
+# It is in none of the tables: both of its sides need a security context.
+GSSAPI = "GSSAPI"
 
 SERVERS: dict[str, Callable[[], Server]] = {"PLAIN": plain.server, "LOGIN": login.server}
 
@@ -16,6 +37,9 @@ CLIENTS: dict[str, Callable[[str, Secret], Client]] = {
     "PLAIN": plain.client,
     "LOGIN": login.client,
 }
+
+
+STRENGTH = (GSSAPI, *CLIENTS)
 
 
 def server(mechanism: str) -> Server:
@@ -36,7 +60,7 @@ def choose(
     `offered` is what the smarthost advertises, `always` what is tried even so, `never` what is not; `refused` what this
     smarthost has refused already.
     """
-    for mechanism in CLIENTS:
+    for mechanism in STRENGTH:
         if mechanism in never or mechanism in refused:
             continue
         if mechanism in offered or mechanism in always:
