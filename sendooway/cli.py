@@ -109,6 +109,7 @@ def _open_files(parsed: Parsed) -> None:
         "sslKey": configuration.ssl_key,
         "sslCA": configuration.user_settings.ssl_ca,
         "ldapSSLca": configuration.ldap_ssl_ca,
+        "krb5Keytab": configuration.krb5_keytab,
     }
     for keyword, path in paths.items():
         if keyword not in parsed.origins:

@@ -34,6 +34,11 @@ _CONTROL = r"[\x00-\x08\x0a-\x1f\x7f-\x9f]"
 _LOCALNAME = r"[A-Za-z0-9._-]{1,255}|\[[A-Za-z0-9.:-]{1,253}\]"
 
 
+# What clients can log in with, in the order in which it is offered (RFC 4752, RFC 4616; LOGIN is no standard).
+GSSAPI = "GSSAPI"
+MECHANISMS = (GSSAPI, "PLAIN", "LOGIN")
+
+
 class Encryption(Enum):
     ALLOWED = "allowed"
     REQUIRED = "required"
@@ -87,9 +92,11 @@ class UserSettings:
     add_received_field: bool = True
     timeout: int | None = None  # seconds; None: each wait has its own limit
     ssl_ca: str = ""  # empty: the system's store, else certifi's
+    smarthost_gssapi: Use = Use.IF_ADVERTISED
     smarthost_plain: Use = Use.IF_ADVERTISED
     smarthost_login: Use = Use.IF_ADVERTISED
     smarthost_cram_md5: Use = Use.IF_ADVERTISED
+    krb5_client_keytab: str = ""  # with %u and %h; empty: none but the system's
 
 
 @dataclass(frozen=True)
@@ -102,12 +109,16 @@ class Configuration:
     mailer_encryption: Encryption | None = None  # None: required, except on loopback, UNIX sockets and pipes
     ext_8bit_mime: EightBitMime = EightBitMime.FORCE
     ext_message_size: int | None = 0  # None: no SIZE; 0: SIZE without limit; else octets
+    auth_mechanisms: tuple[str, ...] = MECHANISMS  # those that may be offered; see privsep/snapshot.py
     auth_backend: Backend = Backend.PAM
     valid_users: tuple[str, ...] = ()  # names and %groups; empty: everyone
     user_include: str = ""
     listen: tuple[Listen, ...] = ()
     workers: int = 1
     run_as: str = ""  # empty: sendooway, else nobody with a warning
+    krb5_keytab: str = ""  # empty: the system's
+    krb5_pam_account: bool | None = None  # None: yes where PAM is the back end
+    krb5_constrained_delegation: bool = False
     ldap_auth_dn: str = ""
     ldap_uri: tuple[str, ...] = ()
     ldap_ssl_ca: str = ""  # empty: as user_settings.ssl_ca
@@ -204,6 +215,20 @@ def _backend(value: str) -> Enum:
     if value.lower() == "ldap":
         raise ValueError("is not built in yet; use PAM or none")
     return _one_of(Backend)(value)
+
+
+def _mechanisms(value: str) -> tuple[str, ...]:
+    wanted = {word.upper() for word in re.split(r"[ \t,]+", value)}
+    if not wanted <= set(MECHANISMS):
+        raise ValueError(f"is not a list of {_either(list(MECHANISMS))} apart by blanks")
+    return tuple(mechanism for mechanism in MECHANISMS if mechanism in wanted)
+
+
+def _keytab(value: str) -> str:
+    path = value.removeprefix("FILE:")
+    if not path.startswith("/"):
+        raise ValueError("is not the absolute path of a keytab, as in /etc/krb5.keytab")
+    return path
 
 
 def _text(value: str) -> str:
@@ -338,6 +363,8 @@ _KEYWORDS = {
         _Keyword("smarthostPlain", "smarthost_plain", _one_of(Use), user=True),
         _Keyword("smarthostLogin", "smarthost_login", _one_of(Use), user=True),
         _Keyword("smarthostCramMD5", "smarthost_cram_md5", _one_of(Use), user=True),
+        _Keyword("smarthostGssapi", "smarthost_gssapi", _one_of(Use), user=True),
+        _Keyword("krb5ClientKeytab", "krb5_client_keytab", _template, _Empty.DEFAULT, user=True),
         _MAPPING,
         _Keyword("sslCert", "ssl_cert", _text, _Empty.DEFAULT),
         _Keyword("sslKey", "ssl_key", _text, _Empty.DEFAULT),
@@ -345,6 +372,10 @@ _KEYWORDS = {
         _Keyword("ext8BitMime", "ext_8bit_mime", _one_of(EightBitMime)),
         _Keyword("extMessageSize", "ext_message_size", _size),
         _Keyword("authBackend", "auth_backend", _backend),
+        _Keyword("authMechanisms", "auth_mechanisms", _mechanisms, _Empty.DEFAULT),
+        _Keyword("krb5Keytab", "krb5_keytab", _keytab, _Empty.DEFAULT),
+        _Keyword("krb5PamAccount", "krb5_pam_account", _yes_or_no),
+        _Keyword("krb5ConstrainedDelegation", "krb5_constrained_delegation", _yes_or_no),
         _Keyword("validUser", "valid_users", _permitted, _Empty.DEFAULT, repeatable=True),
         _Keyword("userInclude", "user_include", _template, _Empty.DEFAULT),
         _Keyword("listen", "listen", _listen, repeatable=True),

@@ -11,7 +11,6 @@ import stat
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from sendooway import sasl
 from sendooway.config import Configuration, Encryption, Listen
 from sendooway.log import Log
 from sendooway.net import listener, tls
@@ -155,7 +154,7 @@ def _shared(
     if options.no_tls:
         configuration = replace(configuration, mailer_encryption=Encryption.FORBIDDEN)
     server_context, client_context = contexts
-    return Proxy(configuration, tuple(sasl.SERVERS), server_context, client_context, monitor, log, signals.stop)
+    return Proxy(configuration, server_context, client_context, monitor, log, signals.stop)
 
 
 def _peer(address: str, *, tls: bool) -> Peer:

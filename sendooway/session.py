@@ -54,7 +54,6 @@ class Proxy:
     """What all sessions of a proxy process share. `stop` is a descriptor that becomes readable when they must end."""
 
     configuration: Configuration
-    mechanisms: tuple[str, ...]
     server_context: ssl.SSLContext | None  # None: no certificate, so no TLS
     client_context: ssl.SSLContext
     monitor: Channel
@@ -127,7 +126,7 @@ class Session:
             localname=configuration.user_settings.localname,
             starttls=can_tls and encryption is not Encryption.FORBIDDEN,
             login_needs_tls=encryption is Encryption.REQUIRED,
-            mechanisms=self._proxy.mechanisms,
+            mechanisms=configuration.auth_mechanisms,
             eight_bit_mime=configuration.ext_8bit_mime is not EightBitMime.DISABLE,
             size_limit=configuration.ext_message_size,
         )

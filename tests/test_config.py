@@ -9,11 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sendooway import sasl
 from sendooway.accounts.account import Origin
 from sendooway.config import (
     FILE_LIMIT,
     LINE_LIMIT,
     MAPPINGS_LIMIT,
+    MECHANISMS,
     Backend,
     Configuration,
     ConfigurationError,
@@ -127,6 +129,13 @@ ADMINISTRATOR_LINES = [
     ("listen = LOCALHOST:587", "listen", (Listen("127.0.0.1", 587), Listen("::1", 587))),
     ("listen = unix:/run/s", "listen", (Listen(path="/run/s"),)),
     ("listen = UNIX:/run/s\nlisten = *:25", "listen", (Listen(path="/run/s"), Listen("", 25))),
+    ("authMechanisms = gssapi", "auth_mechanisms", ("GSSAPI",)),
+    ("authMechanisms = login, Plain GSSAPI", "auth_mechanisms", ("GSSAPI", "PLAIN", "LOGIN")),
+    ("krb5Keytab = /etc/mail.keytab", "krb5_keytab", "/etc/mail.keytab"),
+    ("krb5Keytab = FILE:/etc/mail.keytab", "krb5_keytab", "/etc/mail.keytab"),
+    ("krb5PamAccount = yes", "krb5_pam_account", True),
+    ("krb5PamAccount = no", "krb5_pam_account", False),
+    ("krb5ConstrainedDelegation = yes", "krb5_constrained_delegation", True),
     ("workers = 1", "workers", 1),
     ("workers = 64", "workers", 64),
     ("runAs = mail", "run_as", "mail"),
@@ -154,6 +163,8 @@ USER_LINES = [
     ("smarthostPlain = never", "smarthost_plain", Use.NEVER),
     ("smarthostLogin = ALWAYSTRY", "smarthost_login", Use.ALWAYS_TRY),
     ("smarthostCramMD5 = ifadvertised", "smarthost_cram_md5", Use.IF_ADVERTISED),
+    ("smarthostGssapi = Never", "smarthost_gssapi", Use.NEVER),
+    ("krb5ClientKeytab = %h/.keytab", "krb5_client_keytab", "%h/.keytab"),
 ]
 
 
@@ -192,6 +203,9 @@ def test_tls_may_follow_the_address_to_listen_on() -> None:
         "ldapAuthDN",
         "ldapUri",
         "ldapSSLca",
+        "krb5Keytab",
+        "krb5ClientKeytab",
+        "authMechanisms",
     ],
 )
 def test_an_empty_string_means_the_default(keyword: str) -> None:
@@ -203,6 +217,15 @@ def test_an_empty_string_means_the_default(keyword: str) -> None:
     [
         ("cloneEhlo = true", "cloneEhlo: 'true' is not yes or no"),
         ("addReceivedField =", "addReceivedField: '' is not yes or no"),
+        (
+            "authMechanisms = CRAM-MD5",
+            "authMechanisms: 'CRAM-MD5' is not a list of GSSAPI, PLAIN or LOGIN apart by blanks",
+        ),
+        (
+            "krb5Keytab = mail.keytab",
+            "krb5Keytab: 'mail.keytab' is not the absolute path of a keytab, as in /etc/krb5.keytab",
+        ),
+        ("krb5Keytab = KCM:", "krb5Keytab: 'KCM:' is not the absolute path of a keytab, as in /etc/krb5.keytab"),
         ("ext8bitmime = on", "ext8BitMime: 'on' is not force, disable or ignore"),
         ("mailerEncryption = need", "mailerEncryption: 'need' is not allowed, required or forbidden"),
         ("smarthostPlain =", "smarthostPlain: '' is not ifAdvertised, alwaysTry or never"),
@@ -285,8 +308,8 @@ def test_a_long_wrong_value_is_not_quoted_in_full() -> None:
     [
         ("smarthostMaping", "conf:1: smarthostMaping: unknown keyword; smarthostMapping would be right"),
         ("sslcrt", "conf:1: sslcrt: unknown keyword; sslCert would be right"),
-        ("a\x1bb", "conf:1: 'a\\x1bb': unknown keyword; addReceivedField, authBackend, cloneEhlo,"),
-        ("", "conf:1: unknown keyword; addReceivedField, authBackend, cloneEhlo,"),
+        ("a\x1bb", "conf:1: 'a\\x1bb': unknown keyword; addReceivedField, authBackend, authMechanisms, cloneEhlo,"),
+        ("", "conf:1: unknown keyword; addReceivedField, authBackend, authMechanisms, cloneEhlo,"),
         ("q" * 100, f"conf:1: '{'q' * 40}': unknown keyword; "),
     ],
 )
@@ -682,3 +705,7 @@ def test_a_file_that_vanished_cannot_be_looked_at(tmp_path: Path) -> None:
     mappings = parsed("smarthostMapping = direct:* h 25 me hunter2").mappings
     with pytest.raises(ConfigurationError, match="cannot be read: No such file"):
         exposure(str(tmp_path / "conf"), mappings)
+
+
+def test_the_mechanisms_that_may_be_offered_are_those_that_there_are() -> None:
+    assert set(MECHANISMS) == {sasl.GSSAPI, *sasl.SERVERS}

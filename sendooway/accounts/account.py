@@ -42,7 +42,7 @@ class Account:
     """A smarthost with what is needed to log in there, for the identities that `patterns` match.
 
     A pattern is an address, `*@domain`, `*`, or `<>` for the null reverse-path. `credentials` is None where the
-    account says that no login is needed (noAuth).
+    account says that no login is needed (noAuth), or has no password because tickets log in (`gssapi`).
     """
 
     patterns: tuple[str, ...]
@@ -52,6 +52,11 @@ class Account:
     check_certificate: bool
     credentials: Credentials | None
     origin: Origin = field(compare=False)
+    gssapi: bool = False
+
+    @property
+    def logs_in(self) -> bool:
+        return self.gssapi or self.credentials is not None
 
 
 @dataclass(frozen=True)

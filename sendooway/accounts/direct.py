@@ -9,14 +9,15 @@ from sendooway.accounts import pattern
 from sendooway.accounts.account import Account, Credentials, Origin, Security
 from sendooway.accounts.value import BadValue, at, parse_host, parse_password, parse_port, parse_username
 
-_OPTIONS = ("tls", "ssl", "noCertCheck", "noAuth")
+_OPTIONS = ("tls", "ssl", "noCertCheck", "noAuth", "gssapi")
 
 
 def parse(argument: str, origin: Origin) -> tuple[Account, ...]:
     """The account of one mapping; `argument` is what follows `direct:`, decoded with `surrogateescape`.
 
     Fields are apart by blanks. PORT is a number or the name of a service; OPTIONS, apart by commas, are `tls`
-    (STARTTLS), `ssl` (implicit TLS), `noCertCheck` and `noAuth` (USER and PASSWORD, say `-`, are ignored then).
+    (STARTTLS), `ssl` (implicit TLS), `noCertCheck`, `noAuth` (USER and PASSWORD, say `-`, are ignored then) and
+    `gssapi` (tickets log in; where they do not, USER and PASSWORD, unless one of them is `-`).
     Raises AccountsError with `origin` and what would be right.
     """
     with at(origin):
@@ -31,10 +32,12 @@ def _parse(argument: str, origin: Origin) -> Account:
     options = _parse_options(" ".join(fields[5:]))
     if {"tls", "ssl"} <= options:
         raise BadValue("either tls (STARTTLS) or ssl (implicit TLS), not both")
+    if {"noauth", "gssapi"} <= options:
+        raise BadValue("either gssapi (log in with tickets) or noAuth (do not log in), not both")
     credentials = None
-    if "noauth" not in options:
+    if "noauth" not in options and not ("gssapi" in options and "-" in (username, password)):
         if username == "-":
-            raise BadValue("a USER of - needs the option noAuth")
+            raise BadValue("a USER of - needs the option noAuth or gssapi")
         credentials = Credentials(parse_username(username), parse_password(password))
     return Account(
         patterns=(pattern.parse(address),),
@@ -44,6 +47,7 @@ def _parse(argument: str, origin: Origin) -> Account:
         check_certificate="nocertcheck" not in options,
         credentials=credentials,
         origin=origin,
+        gssapi="gssapi" in options,
     )
 
 

@@ -18,7 +18,7 @@ from sendooway.accounts.fetchmailrc import Annotation, User
 from sendooway.accounts.value import BadValue, at, parse_host, parse_password, parse_port, parse_username
 from sendooway.secret import Secret
 
-_FLAGS = {"tls": "tls", "ssl": "ssl", "nocertcheck": "noCertCheck", "noauth": "noAuth"}
+_FLAGS = {"tls": "tls", "ssl": "ssl", "nocertcheck": "noCertCheck", "noauth": "noAuth", "gssapi": "gssapi"}
 _KEYS = {**_FLAGS, "server": "server", "port": "port", "user": "user", "pass": "pass", "address": "address"}
 
 _BLANKS = " \t\r\n"
@@ -51,7 +51,9 @@ class _Draft:
         self.username: str | None = None
         self.password: Secret | None = None
         self.check_certificate = True
-        self.login = True
+        self.password_login = True
+        self.no_auth = False
+        self.gssapi = False
         self.patterns: list[str] = []
 
 
@@ -79,7 +81,7 @@ def _set(draft: _Draft, key: str, value: str) -> None:
         case "port":
             draft.port = parse_port(value)
         case "user" if value == "":
-            draft.login = False
+            draft.password_login = False
         case "user":
             draft.username = parse_username(value)
         case "pass":
@@ -90,8 +92,11 @@ def _set(draft: _Draft, key: str, value: str) -> None:
             draft.security = Security.STARTTLS if key == "tls" else Security.SMTPS
         case "noCertCheck":
             draft.check_certificate = False
-        case "noAuth":
-            draft.login = False
+        case "noAuth" | "gssapi":
+            draft.no_auth |= key == "noAuth"
+            draft.gssapi |= key == "gssapi"
+            if draft.no_auth and draft.gssapi:
+                raise BadValue("either #sendooway:gssapi (log in with tickets) or #sendooway:noAuth, not both")
         case _:
             draft.patterns.append(pattern.parse(value))
 
@@ -124,17 +129,18 @@ def _account(draft: _Draft, user: User | None) -> Account | Unusable:
         raise AccountsError(draft.origin, "#sendooway:server is missing before the address that closes this account")
     patterns = tuple(draft.patterns)
     credentials = None
-    if draft.login:
+    if draft.password_login and not draft.no_auth:
         username = draft.username
         if username is None and user and user.remote:
             with at(Origin(draft.origin.file, user.line)):
                 username = parse_username(user.remote)
         password = draft.password or (user.password if user else None)
-        if username is None or password is None:
+        if username is not None and password is not None:
+            credentials = Credentials(username, password)
+        elif not draft.gssapi:
             missing = ("user name", "user") if username is None else ("password", "pass")
             reason = "no {}: add #sendooway:{}, or #sendooway:noAuth, or `{}` to the fetchmail entry"
             return Unusable(patterns, reason.format(*missing, missing[1]), draft.origin)
-        credentials = Credentials(username, password)
     security = draft.security or Security.NONE
     return Account(
         patterns=patterns,
@@ -144,4 +150,5 @@ def _account(draft: _Draft, user: User | None) -> Account | Unusable:
         check_certificate=draft.check_certificate,
         credentials=credentials,
         origin=draft.origin,
+        gssapi=draft.gssapi,
     )

@@ -7,7 +7,8 @@
     password = secret
     address = alice@moon.test, *@alice.moon.test
 
-What is missing of server, username and password comes from `[retriever]`, which is getmail's own.
+What is missing of server, username and password comes from `[retriever]`, which is getmail's own. With `gssapi = true`
+Kerberos tickets log in; where they do not, a user name with its password, if there are both.
 """
 
 from sendooway.accounts import getmailrc, pattern
@@ -50,16 +51,15 @@ def parse(text: str, file: str) -> tuple[Account | Unusable, ...]:
     if line := _single(sender, "port"):
         with at(line.origin):
             port = parse_port(line.text)
-    check_certificate = True
-    if line := _single(sender, "no_certificate_check"):
-        if line.text.lower() not in _BOOLEANS:
-            raise AccountsError(line.origin, f"no_certificate_check must be one of {', '.join(_BOOLEANS)}")
-        check_certificate = not _BOOLEANS[line.text.lower()]
+    check_certificate = not _boolean(sender, "no_certificate_check")
+    gssapi = _boolean(sender, "gssapi")
     patterns = _patterns(sender)
     credentials = _credentials(sender, retriever, patterns)
     if isinstance(credentials, Unusable):
-        return (credentials,)
-    return (Account(patterns, host, port, security, check_certificate, credentials, sender.origin),)
+        if not gssapi:
+            return (credentials,)
+        credentials = None
+    return (Account(patterns, host, port, security, check_certificate, credentials, sender.origin, gssapi),)
 
 
 def _single(section: Section, key: str) -> Line | None:
@@ -71,6 +71,16 @@ def _single(section: Section, key: str) -> Line | None:
     if others:
         raise AccountsError(others[0].origin, f"{key} must stand on one line (this one is indented)")
     return first
+
+
+def _boolean(section: Section, key: str) -> bool:
+    """False where the key is missing."""
+    line = _single(section, key)
+    if line is None:
+        return False
+    if line.text.lower() not in _BOOLEANS:
+        raise AccountsError(line.origin, f"{key} must be one of {', '.join(_BOOLEANS)}")
+    return _BOOLEANS[line.text.lower()]
 
 
 def _required(line: Line | None, what: str, sender: Section) -> Line:

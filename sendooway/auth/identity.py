@@ -23,12 +23,16 @@ class Verdict(Enum):
 
 
 class LoginError(Exception):
-    """The login is not granted. `verdict` decides the reply; `reason` is for the log and holds no secret."""
+    """The login is not granted. `verdict` decides the reply; `reason` is for the log and holds no secret.
 
-    def __init__(self, verdict: Verdict, reason: str) -> None:
+    So is `remedy`, which says what helps, where that is known.
+    """
+
+    def __init__(self, verdict: Verdict, reason: str, remedy: str = "") -> None:
         super().__init__(reason)
         self.verdict = verdict
         self.reason = reason
+        self.remedy = remedy
 
 
 class AuthenticatorError(Exception):

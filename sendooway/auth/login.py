@@ -2,13 +2,15 @@
 
 import grp
 import os
+import pwd
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
-from sendooway.auth import none, pam
+from sendooway.auth import none, pam, principal
 from sendooway.auth.identity import AuthenticatorError, Identity, LoginError, Verdict
-from sendooway.config import Backend
-from sendooway.sasl import PasswordLogin
+from sendooway.auth.principal import PrincipalError
+from sendooway.config import Backend, Configuration
+from sendooway.sasl import GSSAPI, PasswordLogin, TicketLogin
 from sendooway.secret import Secret
 
 
@@ -33,6 +35,32 @@ AUTHENTICATORS: dict[Backend, Authenticator] = {
 }
 
 
+def check(configuration: Configuration) -> None:
+    """Quick. Raises AuthenticatorError if something that logins need is not set up."""
+    for authenticator in _needed(configuration):
+        authenticator.check()
+
+
+def load(configuration: Configuration) -> None:
+    """Import what logins need. Raises AuthenticatorError."""
+    for authenticator in _needed(configuration):
+        authenticator.load()
+
+
+def _needed(configuration: Configuration) -> list[Authenticator]:
+    mechanisms = set(configuration.auth_mechanisms)
+    backends = {configuration.auth_backend} if mechanisms - {GSSAPI} else set()
+    if GSSAPI in mechanisms and _asks_pam_account(configuration):
+        backends.add(Backend.PAM)
+    return [AUTHENTICATORS[backend] for backend in backends]
+
+
+def _asks_pam_account(configuration: Configuration) -> bool:
+    if configuration.krb5_pam_account is None:
+        return configuration.auth_backend is Backend.PAM
+    return configuration.krb5_pam_account
+
+
 def verify(claim: PasswordLogin, authenticator: Authenticator, valid_users: Collection[str], client: str) -> Identity:
     """The user that a client proves to be, if this user may log in.
 
@@ -51,14 +79,57 @@ def verify(claim: PasswordLogin, authenticator: Authenticator, valid_users: Coll
     # RFC 4616, 2.: to act as somebody else is not for anyone here.
     if claim.authzid not in ("", claim.authcid, identity.name):
         raise LoginError(Verdict.REFUSED, "authorization-identity")
-    if identity.uid == 0 and not authenticator.admits_root:
+    _permit(identity, valid_users, admits_root=authenticator.admits_root)
+    return identity
+
+
+def verify_ticket(claim: TicketLogin, configuration: Configuration, client: str) -> Identity:
+    """The user that the owner of a ticket acts as, if krb5.conf, the user's .k5login and validUser permit it.
+
+    `client` as in `verify`. Call it where there is one thread. Raises LoginError.
+    """
+    try:
+        name = claim.authzid or principal.to_local(claim.principal)
+        if name is None:
+            raise LoginError(Verdict.REFUSED, "no-local-user (by auth_to_local of krb5.conf)")
+        identity = _known(name)
+        _permit(identity, configuration.valid_users, admits_root=False)
+        # To become another user, one has to be root.
+        if os.geteuid() not in (0, identity.uid):
+            raise LoginError(Verdict.REFUSED, "not-the-user-who-runs-sendooway")
+        if not principal.may_act_as(claim.principal, identity):
+            raise LoginError(Verdict.REFUSED, f"not-permitted-as {name} (by .k5login, or auth_to_local of krb5.conf)")
+    except PrincipalError as error:
+        raise LoginError(Verdict.REFUSED, str(error)) from error
+    if _asks_pam_account(configuration):
+        try:
+            pam.check()
+            pam.load()
+        except AuthenticatorError as error:
+            raise LoginError(Verdict.LATER, f"{error}; or set `krb5PamAccount = no`") from error
+        pam.check_account(identity.name, client)
+    return identity
+
+
+def _known(name: str) -> Identity:
+    if not is_name(name):
+        raise LoginError(Verdict.REFUSED, "not-a-user-name")
+    try:
+        entry = pwd.getpwnam(name)
+    except KeyError:
+        raise LoginError(Verdict.REFUSED, "no-local-account") from None
+    return Identity(entry.pw_name, entry.pw_uid, entry.pw_gid, entry.pw_dir)
+
+
+def _permit(identity: Identity, valid_users: Collection[str], *, admits_root: bool) -> None:
+    """Raises LoginError for a user who may not log in, however it was proved."""
+    if identity.uid == 0 and not admits_root:
         raise LoginError(Verdict.REFUSED, "root")
     # %h stands at the beginning of paths: a relative one would be looked for wherever we are.
     if not identity.home.startswith("/"):
         raise LoginError(Verdict.REFUSED, "no-home-folder")
     if valid_users and not _is_listed(identity, valid_users):
         raise LoginError(Verdict.REFUSED, "not-in-validUser")
-    return identity
 
 
 def is_name(text: str) -> bool:

@@ -71,11 +71,7 @@ def verify(name: str, password: Secret, client: str) -> Identity:
     # No password holds a NUL; C would see only what stands before it.
     if b"\0" in password.octets:
         raise LoginError(Verdict.REFUSED, "credentials")
-    transaction = _transaction(client)
-    if not transaction.authenticate(name, password.octets, service=SERVICE, resetcreds=False):
-        if transaction.code in _REFUSALS:
-            raise LoginError(Verdict.REFUSED, _REFUSALS[transaction.code])
-        raise LoginError(Verdict.LATER, f"PAM: {transaction.reason} ({transaction.code})")
+    _ask(name, password.octets, client, authenticate=True)
     try:
         entry = pwd.getpwnam(name)
     except KeyError:
@@ -83,10 +79,27 @@ def verify(name: str, password: Secret, client: str) -> Identity:
     return Identity(entry.pw_name, entry.pw_uid, entry.pw_gid, entry.pw_dir)
 
 
-def _transaction(client: str) -> Any:
-    """A PAM transaction that has PAM_RHOST, no delay, and strict flags.
+def check_account(name: str, client: str) -> None:
+    """Ask PAM whether an account may be used now, by somebody who has proved already to be its user.
 
-    python-pam sets neither items nor flags; it calls what stands in this attribute when all else is prepared.
+    Raises LoginError, as `verify` does.
+    """
+    _ask(name, b"", client, authenticate=False)
+
+
+def _ask(name: str, password: bytes, client: str, *, authenticate: bool) -> None:
+    transaction = _transaction(client, authenticate=authenticate)
+    if not transaction.authenticate(name, password, service=SERVICE, resetcreds=False):
+        if transaction.code in _REFUSALS:
+            raise LoginError(Verdict.REFUSED, _REFUSALS[transaction.code])
+        raise LoginError(Verdict.LATER, f"PAM: {transaction.reason} ({transaction.code})")
+
+
+def _transaction(client: str, *, authenticate: bool) -> Any:
+    """A PAM transaction that has PAM_RHOST, no delay, and strict flags, or does account management only.
+
+    python-pam sets neither items nor flags; it calls what stands in this attribute when all else is prepared, and goes
+    on to account management if that succeeds.
     """
     import pam
 
@@ -94,13 +107,13 @@ def _transaction(client: str) -> Any:
     pam_authenticate = transaction.pam_authenticate
     set_item = transaction.pam_set_item
 
-    def authenticate(handle: Any, flags: int) -> int:
+    def prepare(handle: Any, flags: int) -> int:
         items = ((_PAM_RHOST, ctypes.c_char_p(client.encode("ascii"))), (_PAM_FAIL_DELAY, _no_delay))
         for item, value in items:
             result = int(set_item(handle, item, ctypes.cast(value, ctypes.c_void_p)))
             if result != 0:
                 return result
-        return int(pam_authenticate(handle, flags | _PAM_SILENT | _PAM_DISALLOW_NULL_AUTHTOK))
+        return int(pam_authenticate(handle, flags | _PAM_SILENT | _PAM_DISALLOW_NULL_AUTHTOK)) if authenticate else 0
 
-    transaction.pam_authenticate = authenticate
+    transaction.pam_authenticate = prepare
     return transaction

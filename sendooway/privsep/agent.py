@@ -7,11 +7,13 @@ nothing for granted that a message says, and ends at anything else.
 import os
 import signal
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum
 
 from sendooway import sasl
-from sendooway.auth import login
+from sendooway.auth import kerberos, login
 from sendooway.auth.identity import Identity, LoginError, Verdict
 from sendooway.log import Log, describe
 from sendooway.privsep import kernel, privileges
@@ -35,7 +37,7 @@ from sendooway.privsep.privileges import PrivilegeError
 from sendooway.privsep.process import EX_SOFTWARE
 from sendooway.privsep.snapshot import Snapshot
 from sendooway.privsep.user import User
-from sendooway.sasl import PasswordLogin, SaslError
+from sendooway.sasl import ContextError, PasswordLogin, SaslError, TicketLogin
 from sendooway.secret import Secret
 
 
@@ -54,6 +56,11 @@ ALLOWED: dict[State, frozenset[type[Message]]] = {
     # A smarthost may refuse at any point, or be left for another.
     State.SASL: frozenset({LookUp, SaslBegin, SaslContinue}),
 }
+
+
+# Where the realm is, whoever started the program decides for all users; where tickets are, only for itself.
+INHERITED = frozenset({"KRB5_CONFIG"})
+INHERITED_BY_OURSELVES = frozenset({"KRB5CCNAME", "KRB5_CLIENT_KTNAME"})
 
 
 @dataclass(frozen=True)
@@ -164,10 +171,15 @@ class _Agent:
         return self._user
 
     def _begin_login(self, mechanism: str, initial_response: Secret | None) -> FromAgent:
-        if mechanism not in sasl.SERVERS:
-            raise ProtocolError("a LoginBegin with an unknown mechanism")
+        if mechanism not in self._snapshot.configuration.auth_mechanisms:
+            raise ProtocolError("a LoginBegin with a mechanism that is not offered")
         self._mechanism = mechanism
-        self._dialogue = sasl.server(mechanism)
+        ready = self._ready()
+        try:
+            with self._limited():
+                self._dialogue = self._open(mechanism)
+        except ContextError as error:
+            return self._refuse("", LoginError(Verdict.REFUSED, str(error), error.remedy), ready)
         challenge = next(self._dialogue)
         if initial_response is None:
             self.state = State.CHALLENGED
@@ -177,31 +189,66 @@ class _Agent:
 
     def _respond(self, response: Secret) -> FromAgent:
         assert self._dialogue is not None
+        ready = self._ready()
         try:
-            challenge = self._dialogue.send(response.octets)
+            with self._limited():
+                challenge = self._dialogue.send(response.octets)
         except StopIteration as end:
-            claim: PasswordLogin = end.value
+            claim: PasswordLogin | TicketLogin = end.value
+        except ContextError as error:
+            return self._refuse("", LoginError(Verdict.REFUSED, str(error), error.remedy), ready)
         except SaslError as error:
             # Nothing was asked, so there is nothing that the time could tell.
             return self._refuse("", LoginError(Verdict.MALFORMED, str(error)), time.monotonic())
         else:
             self.state = State.CHALLENGED
             return LoginChallenge(challenge)
-        ready = time.monotonic() + self._limits.delay + self._limits.jitter * os.urandom(1)[0] / 255
         try:
-            identity = self._verify(claim)
+            with self._limited():
+                identity = self._verify(claim)
         except LoginError as error:
-            return self._refuse(claim.authcid, error, ready)
-        return self._become(identity)
+            return self._refuse(claim.authcid if isinstance(claim, PasswordLogin) else claim.principal, error, ready)
+        return self._become(identity, claim)
 
-    def _verify(self, claim: PasswordLogin) -> Identity:
+    def _open(self, mechanism: str) -> sasl.Server:
+        """The server side of a mechanism. Raises ContextError."""
+        if mechanism != sasl.GSSAPI:
+            return sasl.server(mechanism)
         configuration = self._snapshot.configuration
-        # Modules of PAM may wait for ever. They are in C and do not listen: the signal ends the process.
+        context = kerberos.accept(
+            configuration.krb5_keytab, constrained=configuration.krb5_constrained_delegation, warn=self._warn
+        )
+        return sasl.gssapi.server(context)
+
+    def _warn(self, error: ContextError) -> None:
+        self._log.warning(
+            "no-delegation",
+            rip=self._visit.client,
+            session=self._visit.session,
+            reason=str(error),
+            remedy=error.remedy or None,
+        )
+
+    def _verify(self, claim: PasswordLogin | TicketLogin) -> Identity:
+        """Raises LoginError."""
+        configuration, client = self._snapshot.configuration, self._visit.client
+        match claim:
+            case PasswordLogin():
+                authenticator = login.AUTHENTICATORS[configuration.auth_backend]
+                return login.verify(claim, authenticator, configuration.valid_users, client)
+            case TicketLogin():
+                return login.verify_ticket(claim, configuration, client)
+
+    def _ready(self) -> float:
+        """The time before which the refusal of what has just come is not answered."""
+        return time.monotonic() + self._limits.delay + self._limits.jitter * os.urandom(1)[0] / 255
+
+    @contextmanager
+    def _limited(self) -> Iterator[None]:
+        """PAM's modules and libkrb5 may wait for ever. They are in C and do not listen: a signal ends the process."""
         signal.setitimer(signal.ITIMER_REAL, max(0.001, self._end - time.monotonic()))
         try:
-            return login.verify(
-                claim, login.AUTHENTICATORS[configuration.auth_backend], configuration.valid_users, self._visit.client
-            )
+            yield
         finally:
             signal.setitimer(signal.ITIMER_REAL, 0)
 
@@ -215,17 +262,22 @@ class _Agent:
             mech=self._mechanism,
             user=user,
             reason=error.reason,
+            remedy=error.remedy or None,
             session=self._visit.session,
         )
         time.sleep(max(0.0, ready - time.monotonic()))
         self.state = State.OVER if final else State.NOBODY
         return LoginRefused(error.verdict.value, final)
 
-    def _become(self, identity: Identity) -> LoginDone:
+    def _become(self, identity: Identity, claim: PasswordLogin | TicketLogin) -> LoginDone:
+        # The keytab's keys are within its reach.
+        self._dialogue = None
+        inherited = INHERITED if os.geteuid() == 0 else INHERITED | INHERITED_BY_OURSELVES
+        kept = {name: value for name, value in os.environ.items() if name in inherited}
         privileges.drop_to(identity.uid, identity.gid, identity.name)
         os.environ.clear()
         os.environ.update(
-            HOME=identity.home, USER=identity.name, LOGNAME=identity.name, PATH="/usr/local/bin:/usr/bin:/bin"
+            kept, HOME=identity.home, USER=identity.name, LOGNAME=identity.name, PATH="/usr/local/bin:/usr/bin:/bin"
         )
         kernel.set_title(f"sendooway [agent: {identity.name}]")
         if self._newborn is not None:
@@ -235,9 +287,11 @@ class _Agent:
             rip=self._visit.client,
             user=identity.name,
             mech=self._mechanism,
+            principal=claim.principal if isinstance(claim, TicketLogin) else None,
             session=self._visit.session,
         )
-        self._user = User(identity, self._snapshot, self._log.bind(session=self._visit.session))
+        tickets = claim.tickets if isinstance(claim, TicketLogin) else None
+        self._user = User(identity, self._snapshot, self._log.bind(session=self._visit.session), tickets)
         self.state = State.USER
         settings = self._user.settings
         return LoginDone(

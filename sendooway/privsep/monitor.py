@@ -14,8 +14,8 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
+from sendooway.auth import login
 from sendooway.auth.identity import AuthenticatorError
-from sendooway.auth.login import AUTHENTICATORS
 from sendooway.config import Configuration, Listen
 from sendooway.log import Log, open_log
 from sendooway.net.listener import ListenError, bind, source
@@ -150,9 +150,8 @@ class Monitor:
             raise StartError(status, str(error)) from error
         generation = _Generation(taken, log, [])
         try:
-            authenticator = AUTHENTICATORS[taken.configuration.auth_backend]
-            authenticator.check()
-            authenticator.load()
+            login.check(taken.configuration)
+            login.load(taken.configuration)
             generation.listeners = self._bind(endpoints(self._options, taken.configuration))
         except (AuthenticatorError, UsageError) as error:
             generation.close()

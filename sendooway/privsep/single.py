@@ -61,13 +61,13 @@ def _run(path: str, memory: int, answer: int, monitor_end: Channel, log: Log) ->
     if taken is None:
         return snapshot.EX_CONFIG
 
+    from sendooway.auth import login
     from sendooway.auth.identity import AuthenticatorError
-    from sendooway.auth.login import AUTHENTICATORS
     from sendooway.privsep import agent
 
     try:
         # Now, while the client reads the greeting.
-        AUTHENTICATORS[taken.configuration.auth_backend].load()
+        login.load(taken.configuration)
     except AuthenticatorError as error:
         # Each login will be told to try later.
         log.error("no-logins", reason=str(error))

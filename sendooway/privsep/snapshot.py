@@ -3,14 +3,16 @@
 The file may hold passwords, in its mappings. So a process that serves no network reads it: it puts the whole text into
 memory that has a descriptor but no name, and gives its parent the text without the passwords. The parent's children
 get the descriptor, or not: agents do, proxies do not.
+
+The same process looks for the keytab, which decides whether GSSAPI is offered.
 """
 
 import fcntl
 import os
 import signal
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from sendooway.config import Configuration, ConfigurationError, Mapping, Parsed, exposure, parse, read, redact
+from sendooway.config import GSSAPI, Configuration, ConfigurationError, Mapping, Parsed, exposure, parse, read, redact
 from sendooway.log import Log
 from sendooway.privsep import process
 
@@ -29,7 +31,10 @@ class SnapshotError(Exception):
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The configuration of the file `path`. `memory` is the descriptor of its whole text."""
+    """The configuration of the file `path`. `memory` is the descriptor of its whole text.
+
+    Of the mechanisms that the file allows, the configuration has only those that can be offered.
+    """
 
     path: str
     configuration: Configuration
@@ -103,8 +108,27 @@ def _publish(path: str, memory: int, answer: int, log: Log) -> Snapshot | None:
         )
         for warning in parsed.warnings if exposed is None else (*parsed.warnings, exposed):
             log.warning("configuration", reason=warning)
-        pipe.write(_GOOD + redact(text).encode("utf-8", "surrogateescape"))
-        return Snapshot(path, parsed.configuration, memory)
+        configuration = _narrow(parsed.configuration, log)
+        mechanisms = " ".join(configuration.auth_mechanisms).encode()
+        pipe.write(_GOOD + mechanisms + b"\n" + redact(text).encode("utf-8", "surrogateescape"))
+        return Snapshot(path, configuration, memory)
+
+
+def _narrow(configuration: Configuration, log: Log) -> Configuration:
+    """Without GSSAPI, unless everything is there for it."""
+    if GSSAPI not in configuration.auth_mechanisms:
+        return configuration
+    # Only here: the process that begins to serve the network meanwhile needs none of it.
+    from sendooway.auth import kerberos
+    from sendooway.auth.identity import AuthenticatorError
+
+    try:
+        kerberos.check(configuration.krb5_keytab)
+    except AuthenticatorError as error:
+        log.event("no-gssapi", reason=str(error))
+        others = tuple(mechanism for mechanism in configuration.auth_mechanisms if mechanism != GSSAPI)
+        return replace(configuration, auth_mechanisms=others)
+    return configuration
 
 
 def receive(path: str, memory: int, answer: int) -> Snapshot:
@@ -114,7 +138,9 @@ def receive(path: str, memory: int, answer: int) -> Snapshot:
     text = octets[1:].decode("utf-8", "surrogateescape")
     match octets[:1]:
         case b"+":
-            return Snapshot(path, _parse(text, path).configuration, memory)
+            mechanisms, _, text = text.partition("\n")
+            configuration = _parse(text, path).configuration
+            return Snapshot(path, replace(configuration, auth_mechanisms=tuple(mechanisms.split())), memory)
         case b"-":
             raise SnapshotError(text)
         case _:

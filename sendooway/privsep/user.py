@@ -14,6 +14,7 @@ from sendooway import sasl
 from sendooway.accounts import user_file
 from sendooway.accounts.account import Account, AccountsError, NoAccount, Origin
 from sendooway.accounts.lookup import expand, look_up
+from sendooway.auth import kerberos
 from sendooway.auth.identity import Identity
 from sendooway.config import ConfigurationError, Mapping, Use, UserSettings, parse_user_include
 from sendooway.log import Log
@@ -26,7 +27,7 @@ from sendooway.privsep.messages import (
     SaslUnavailable,
 )
 from sendooway.privsep.snapshot import Snapshot
-from sendooway.sasl import SaslError
+from sendooway.sasl import GSSAPI, ContextError, SaslError
 from sendooway.secret import Secret
 
 # For all files of one look-up together: a network file system or an automounter may take its time, or for ever.
@@ -48,10 +49,11 @@ class User:
     but each look-up: a line that we do not understand may be the one that keeps a mail from the wrong smarthost.
     """
 
-    def __init__(self, identity: Identity, snapshot: Snapshot, log: Log) -> None:
+    def __init__(self, identity: Identity, snapshot: Snapshot, log: Log, tickets: object | None) -> None:
         self._identity = identity
         self._snapshot = snapshot
         self._log = log
+        self._tickets = tickets
         self._broken: str | None = None
         self._own_mappings: tuple[Mapping, ...] = ()
         self._global_mappings: tuple[Mapping, ...] | None = None
@@ -60,12 +62,14 @@ class User:
         self._last: Account | None = None
         self._dialogue: sasl.Client | None = None
         self._mechanism = ""
+        self._client_keytab = ""
         self._exposed: dict[str, bool] = {}  # files that others may read; true: the log has said so
         self.settings: UserSettings = snapshot.configuration.user_settings
         self.own_ca: int | None = None
         try:
             with _within(READ_SECONDS):
                 self._include()
+                self._client_keytab = self._expand_keytab()
                 self._open_ca()
         except (AccountsError, ConfigurationError, _TooLate) as error:
             self._broken = str(error)[:REASON_LIMIT]
@@ -90,7 +94,7 @@ class User:
         return AccountFound(
             number=self._accounts.index(account),
             origin=str(account.origin),
-            username=account.credentials.username if account.credentials else "",
+            username=self._username(account),
             host=account.host,
             port=account.port,
             security=account.security.value,
@@ -101,14 +105,46 @@ class User:
         self, number: int, offered: tuple[str, ...], refused: tuple[str, ...]
     ) -> SaslResponse | SaslUnavailable:
         """Begin a login with account `number`. Raises ProtocolError for one that was not found or has no login."""
-        if not 0 <= number < len(self._accounts) or (credentials := self._accounts[number].credentials) is None:
+        if not 0 <= number < len(self._accounts) or not self._accounts[number].logs_in:
             raise ProtocolError("a SaslBegin for an account that it cannot be for")
-        mechanism = sasl.choose(offered, self._with(Use.ALWAYS_TRY), self._with(Use.NEVER), refused)
-        if mechanism is None:
-            return SaslUnavailable(_unavailable(offered, refused, self._with(Use.NEVER)))
-        self._mechanism = mechanism
-        self._dialogue = sasl.client(mechanism, credentials.username, credentials.password)
-        return self._response(next(self._dialogue))
+        account = self._accounts[number]
+        possible = _possible(account)
+        never = self._with(Use.NEVER) & possible
+        useless = never | (frozenset(sasl.STRENGTH) - possible)
+        failures: tuple[str, ...] = ()
+        while mechanism := sasl.choose(offered, self._with(Use.ALWAYS_TRY), useless, refused):
+            self._mechanism = mechanism
+            try:
+                self._dialogue = self._begin(mechanism, account)
+                return self._response(next(self._dialogue))
+            except ContextError as error:
+                self._warn_of_ticket(account.host, error)
+                failures += (f"{mechanism}: {error}",)
+                refused += (mechanism,)
+        self._dialogue = None
+        return SaslUnavailable("; ".join(failures)[:REASON_LIMIT] or _unavailable(offered, refused, never, possible))
+
+    def _warn_of_ticket(self, host: str, error: ContextError) -> None:
+        for cause in error.causes or (error,):
+            self._log.warning(
+                "no-ticket",
+                user=self._identity.name,
+                smarthost=host,
+                reason=str(cause),
+                remedy=cause.remedy or None,
+            )
+
+    def _begin(self, mechanism: str, account: Account) -> sasl.Client:
+        if mechanism == GSSAPI:
+            return sasl.gssapi.client(kerberos.initiate(account.host, self._tickets, self._client_keytab))
+        assert account.credentials is not None
+        return sasl.client(mechanism, account.credentials.username, account.credentials.password)
+
+    def _username(self, account: Account) -> str:
+        """The login at a smarthost. A ticket is the user's own."""
+        if account.credentials is not None:
+            return account.credentials.username
+        return self._identity.name if account.gssapi else ""
 
     def continue_sasl(self, challenge: bytes) -> SaslResponse | SaslUnavailable:
         """Answer a challenge of the smarthost. Raises ProtocolError if no login was begun."""
@@ -116,7 +152,7 @@ class User:
             raise ProtocolError("a SaslContinue without a login")
         try:
             return self._response(self._dialogue.send(challenge))
-        except SaslError as error:
+        except (ContextError, SaslError) as error:
             self._dialogue = None
             return SaslUnavailable(str(error))
 
@@ -127,6 +163,7 @@ class User:
         """The mechanisms that the user wants to be used so."""
         settings = self.settings
         uses = {
+            GSSAPI: settings.smarthost_gssapi,
             "CRAM-MD5": settings.smarthost_cram_md5,
             "PLAIN": settings.smarthost_plain,
             "LOGIN": settings.smarthost_login,
@@ -165,6 +202,13 @@ class User:
         self.settings, self._own_mappings, warnings = parse_user_include(text, path, self.settings)
         for warning in warnings:
             self._log.warning("configuration", user=self._identity.name, reason=warning)
+
+    def _expand_keytab(self) -> str:
+        origin = Origin(self._snapshot.path, 0)
+        path = expand(self.settings.krb5_client_keytab, self._identity, origin)
+        if path and not path.startswith("/"):
+            raise AccountsError(origin, "krb5ClientKeytab must be an absolute path, such as %h/FILE")
+        return path
 
     def _open_ca(self) -> None:
         path = self.settings.ssl_ca
@@ -216,8 +260,16 @@ def _shortened(searched: tuple[str, ...]) -> tuple[str, ...]:
     return (*names, f"and {more} more") if more > 0 else names
 
 
-def _unavailable(offered: tuple[str, ...], refused: tuple[str, ...], never: frozenset[str]) -> str:
-    parts = [f"offered: {' '.join(offered) or 'none'}", f"supported: {' '.join(sasl.CLIENTS)}"]
+def _possible(account: Account) -> frozenset[str]:
+    """The mechanisms that this account has a secret for."""
+    return frozenset((GSSAPI,) if account.gssapi else ()).union(sasl.CLIENTS if account.credentials else ())
+
+
+def _unavailable(
+    offered: tuple[str, ...], refused: tuple[str, ...], never: frozenset[str], possible: frozenset[str]
+) -> str:
+    supported = [mechanism for mechanism in sasl.STRENGTH if mechanism in possible]
+    parts = [f"offered: {' '.join(offered) or 'none'}", f"supported: {' '.join(supported)}"]
     if never:
         parts.append(f"not allowed here: {' '.join(sorted(never))}")
     if refused:

@@ -6,7 +6,7 @@ echo, a line may also end at a bare LF.
 
 from enum import Enum
 
-MOST_OCTETS = 12288  # the longest line that any command may have: AUTH, RFC 4954, 4.
+MOST_OCTETS = 12288 + 2  # of the longest line: AUTH, or base64 that answers it, RFC 4954, 4.; with its CR LF
 
 
 class LineFault(Enum):

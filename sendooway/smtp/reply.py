@@ -4,6 +4,7 @@ import re
 from dataclasses import dataclass
 
 MOST_LINE_OCTETS = 4096  # of a smarthost's reply line, with its CR LF; RFC 5321, 4.5.3.1.5 allows 512
+MOST_CHALLENGE_OCTETS = 12288 + 6  # of 334 and base64, with its CR LF; RFC 4954, 4.
 MOST_LINES = 128
 MOST_TEXT_OCTETS = 500  # of a line that we pass on, so that it keeps within 512 with code and CR LF
 
@@ -38,9 +39,11 @@ def reply(code: int, enhanced: str, *text: str) -> Reply:
 
 
 def format(reply: Reply) -> bytes:
-    """The reply as it goes to a client: all its lines, each with CR LF and at most 512 octets."""
+    """The reply as it goes to a client: all its lines, each with CR LF and, but for a challenge, at most 512 octets."""
     start = f"{reply.enhanced} " if reply.enhanced else ""
-    lines = [_octets(start + text) for text in reply.text or ("",)]
+    # A challenge is not for people, and of no use in part.
+    limit = MOST_CHALLENGE_OCTETS if reply.code == 334 else MOST_TEXT_OCTETS
+    lines = [_octets(start + text)[:limit] for text in reply.text or ("",)]
     code = str(reply.code).encode("ascii")
     return b"".join(
         code + (b" " if number == len(lines) else b"-") + line + b"\r\n" for number, line in enumerate(lines, 1)
@@ -49,7 +52,7 @@ def format(reply: Reply) -> bytes:
 
 def _octets(text: str) -> bytes:
     # Nothing that a text quotes, be it the name of a file, may end the line.
-    return text.encode("utf-8", "surrogateescape").translate(_NO_LINE_END)[:MOST_TEXT_OCTETS]
+    return text.encode("utf-8", "surrogateescape").translate(_NO_LINE_END)
 
 
 def with_enhanced(reply: Reply) -> Reply:
@@ -90,7 +93,7 @@ class ReplyReader:
             end = self._buffer.find(b"\n", self._searched)
             if end < 0:
                 self._searched = len(self._buffer)
-                if self._searched >= MOST_LINE_OCTETS:
+                if self._searched >= _limit(self._buffer):
                     raise ReplyError("reply line too long")
                 return None
             line = bytes(self._buffer[: end + 1])
@@ -101,7 +104,7 @@ class ReplyReader:
                 return _reply(self._code, text)
 
     def _last_line(self, line: bytes) -> bool:
-        if len(line) > MOST_LINE_OCTETS:
+        if len(line) > _limit(line):
             raise ReplyError("reply line too long")
         match = _LINE.fullmatch(line, 0, len(line) - 2) if line.endswith(b"\r\n") else None
         if match is None or b"\r" in match[0] or b"\0" in match[0]:
@@ -114,6 +117,10 @@ class ReplyReader:
         self._code = code
         self._lines.append((match[3] or b"").decode("utf-8", "surrogateescape"))
         return match[2] != b"-"
+
+
+def _limit(line: bytes | bytearray) -> int:
+    return MOST_CHALLENGE_OCTETS if line.startswith(b"334 ") else MOST_LINE_OCTETS
 
 
 def _reply(code: int, text: tuple[str, ...]) -> Reply:

@@ -42,6 +42,18 @@ ALICE = Credentials("alice", Secret(b"secret"))
                 *(Credentials("alice", Secret(b"p\xe4ss\xc2\xa0w%rd")), ORIGIN),
             ),
         ),
+        (
+            "* localhost 587 - - gssapi,tls",
+            Account(("*",), "localhost", 587, Security.STARTTLS, True, None, ORIGIN, gssapi=True),
+        ),
+        (
+            "* localhost 587 alice - tls,GSSAPI",
+            Account(("*",), "localhost", 587, Security.STARTTLS, True, None, ORIGIN, gssapi=True),
+        ),
+        (
+            "* localhost 587 alice secret tls,gssapi",
+            Account(("*",), "localhost", 587, Security.STARTTLS, True, ALICE, ORIGIN, gssapi=True),
+        ),
     ],
 )
 def test_a_mapping_is_an_account(argument: str, account: Account) -> None:
@@ -57,7 +69,8 @@ def test_a_mapping_is_an_account(argument: str, account: Account) -> None:
         ("alice localhost 25 alice secret", "an address must read"),
         ("* local/host 25 alice secret", "host name"),
         ("* localhost imap alice secret", "smtp, submission, submissions, smtps"),
-        ("* localhost 25 - secret", "noAuth"),
+        ("* localhost 25 - secret", "noAuth or gssapi"),
+        ("* localhost 25 - - noAuth,gssapi", "not both"),
         ("* localhost 25 al\x01ice secret", "user name"),
         ("* localhost 25 alice sec\0ret", "NUL"),
         ("* localhost 25 alice secret tls,ssl", "not both"),

@@ -19,9 +19,10 @@ def account(
     password: bytes = b"secret",
     patterns: tuple[str, ...] = ("alice@moon.test",),
     check_certificate: bool = True,
+    gssapi: bool = False,
 ) -> Account:
     credentials = None if username is None else Credentials(username, Secret(password))
-    return Account(patterns, host, port, security, check_certificate, credentials, Origin("rc", 0))
+    return Account(patterns, host, port, security, check_certificate, credentials, Origin("rc", 0), gssapi)
 
 
 def annotations(*lines: str) -> str:
@@ -43,6 +44,9 @@ ADDRESS = 'address "alice@moon.test"'
         ([SERVER, "NOCERTCHECK", ADDRESS], [account(check_certificate=False)]),
         ([SERVER, "noAuth", ADDRESS], [account(username=None)]),
         ([SERVER, 'user ""', ADDRESS], [account(username=None)]),
+        ([SERVER, "gssapi", ADDRESS], [account(gssapi=True)]),
+        ([SERVER, "GSSAPI", 'user ""', ADDRESS], [account(username=None, gssapi=True)]),
+        ([SERVER, "gssapi", ADDRESS, SERVER, ADDRESS], [account(gssapi=True), account()]),
         ([SERVER, "user bob", ADDRESS], [account(username="bob")]),
         ([SERVER, "pass other", ADDRESS], [account(password=b"other")]),
         ([SERVER, 'pass ""', ADDRESS], [account(password=b"")]),
@@ -110,6 +114,12 @@ def test_accounts_outside_all_entries_need_their_own_credentials() -> None:
         assert fetchmail.parse(text, "rc") == (account(),)
 
 
+def test_with_tickets_no_credentials_are_needed() -> None:
+    text = annotations(SERVER, "gssapi", ADDRESS)
+    assert fetchmail.parse(text, "rc") == (account(username=None, gssapi=True),)
+    assert fetchmail.parse("poll a\nuser alice\n" + text, "rc") == (account(username=None, gssapi=True),)
+
+
 def test_accounts_come_in_the_order_of_the_file() -> None:
     one = annotations("server mx", "user a", "pass b", "address *")
     lines = [found.origin.line for found in fetchmail.parse(one + POLL + one + "set syslog\n" + one + POLL + one, "rc")]
@@ -147,7 +157,10 @@ def test_an_account_without_credentials_is_known_but_unusable(text: str, line: i
         (POLL + annotations(ADDRESS), 2, "#sendooway:server is missing"),
         (POLL + annotations("tls", ADDRESS), 2, "#sendooway:server is missing"),
         (POLL + annotations(SERVER, ADDRESS, "tls", ADDRESS), 4, "#sendooway:server is missing"),
-        (POLL + annotations(SERVER, "secret x"), 3, "one of tls, ssl, noCertCheck, noAuth, server"),
+        (POLL + annotations(SERVER, "gssapi", "noAuth", ADDRESS), 4, "not both"),
+        (POLL + annotations(SERVER, "noAuth", "gssapi", ADDRESS), 4, "not both"),
+        (POLL + annotations(SERVER, "gssapi yes", ADDRESS), 3, "takes no value"),
+        (POLL + annotations(SERVER, "secret x"), 3, "one of tls, ssl, noCertCheck, noAuth, gssapi, server"),
         (POLL + annotations(""), 2, "unknown key"),
         (POLL + annotations(SERVER, "tls secret"), 3, "#sendooway:tls takes no value"),
         (POLL + annotations(SERVER, "port"), 3, "needs a value"),

@@ -26,13 +26,14 @@ def account(
     host: str = "mx.moon.test",
     port: int = 587,
     security: Security = Security.STARTTLS,
-    username: str = "alice",
+    username: str | None = "alice",
     password: bytes = b"secret",
     patterns: tuple[str, ...] = ("alice@moon.test",),
     check_certificate: bool = True,
+    gssapi: bool = False,
 ) -> Account:
-    credentials = Credentials(username, Secret(password))
-    return Account(patterns, host, port, security, check_certificate, credentials, Origin("rc", 0))
+    credentials = None if username is None else Credentials(username, Secret(password))
+    return Account(patterns, host, port, security, check_certificate, credentials, Origin("rc", 0), gssapi)
 
 
 TLS = "[sender]\ntype = SimpleSMTPTLSSender\n"
@@ -59,6 +60,9 @@ MOON = "server = mx.moon.test\naddress = alice@moon.test\n"
         (TLS + MOON + "no_certificate_check = Yes\n", account(check_certificate=False)),
         (TLS + MOON + "no_certificate_check = off\n", account()),
         (TLS + MOON + "something_else = yes\n", account()),
+        (TLS + MOON + "gssapi = true\n", account(gssapi=True)),
+        (TLS + MOON + "gssapi = 0\n", account()),
+        (TLS + MOON + "gssapi = on\nusername =\n", account(username=None, gssapi=True)),
         (TLS + "server = m\naddress = *\n", account("m", patterns=("*",))),
         (
             TLS + MOON + "address = *@sun.test\nADDRESS = <>\n",
@@ -78,6 +82,11 @@ def test_a_sender_is_an_account(sender: str, expected: Account, line_end: str) -
 
 def test_an_account_stands_where_its_section_begins() -> None:
     assert getmail.parse(RETRIEVER + TLS + MOON, "rc")[0].origin == Origin("rc", 11)
+
+
+def test_with_tickets_no_credentials_are_needed() -> None:
+    for more in ("", "username = alice\n", "password_command = ('pass',)\n"):
+        assert getmail.parse(TLS + MOON + "gssapi = true\n" + more, "rc") == (account(username=None, gssapi=True),)
 
 
 def test_an_empty_username_means_no_login() -> None:
@@ -124,6 +133,7 @@ def test_an_account_without_credentials_is_known_but_unusable(text: str, line: i
         (TLS + MOON + "port = 99999\n", 5, "65535"),
         (TLS + MOON + "port =\n", 5, "65535"),
         (TLS + MOON + "no_certificate_check = maybe\n", 5, "1, yes, true, on"),
+        (TLS + MOON + "gssapi = ifAdvertised\n", 5, "gssapi must be one of 1, yes, true, on"),
         (TLS + "server = mx\n", 1, "needs address"),
         (TLS + "server = mx\naddress =\n", 1, "needs address"),
         (TLS + MOON + "address = *,\n secret, b@c\n", 6, "an address must read"),

@@ -3,11 +3,13 @@
 import grp
 import os
 import pwd
+from functools import partial
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sendooway import config
 from sendooway.auth import login, none
 from sendooway.auth.identity import Identity, LoginError, Verdict
 from sendooway.auth.login import AUTHENTICATORS, Authenticator, is_name, verify
@@ -153,3 +155,29 @@ def test_without_a_back_end_nobody_else_logs_in() -> None:
 def test_every_back_end_is_in_the_table() -> None:
     assert set(AUTHENTICATORS) == set(Backend)
     assert login.AUTHENTICATORS[Backend.PAM].admits_root is False
+
+
+@pytest.mark.parametrize(
+    ("configuration", "needed"),
+    [
+        ("", {Backend.PAM}),
+        ("authBackend = none", {Backend.NONE}),
+        ("authBackend = none\nkrb5PamAccount = yes", {Backend.NONE, Backend.PAM}),
+        ("authMechanisms = GSSAPI", {Backend.PAM}),
+        ("authMechanisms = GSSAPI\nauthBackend = none", set()),
+        ("authMechanisms = GSSAPI\nkrb5PamAccount = no", set()),
+        ("authMechanisms = PLAIN\nauthBackend = none\nkrb5PamAccount = yes", {Backend.NONE}),
+    ],
+)
+def test_only_the_back_ends_that_are_asked_need_to_be_set_up(
+    monkeypatch: pytest.MonkeyPatch, configuration: str, needed: set[Backend]
+) -> None:
+    checked: set[Backend] = set()
+    loaded: set[Backend] = set()
+    for backend in Backend:
+        recorder = Authenticator(partial(checked.add, backend), partial(loaded.add, backend), lenient)
+        monkeypatch.setitem(AUTHENTICATORS, backend, recorder)
+    parsed = config.parse(configuration, "conf", "host").configuration
+    login.check(parsed)
+    login.load(parsed)
+    assert checked == loaded == needed

@@ -111,7 +111,7 @@ def test_each_failure_is_one_line_of_the_log(
 ) -> None:
     agent = start_agent()
     assert agent.stub.begin_login("PLAIN", message) == LoginRefused(verdict.value, False)
-    (line,) = log_file.read_text().splitlines()
+    (line,) = (line for line in log_file.read_text().splitlines() if "no-gssapi" not in line)
     assert " auth-failure rip=192.0.2.7 mech=PLAIN user=" in line
     assert " reason=" in line
     assert "session=s1" in line
@@ -237,6 +237,25 @@ OUT_OF_ORDER: list[Sequence[Message]] = [
 ]
 ANY = frozenset(messages.MESSAGES)
 
+# Mechanisms that are not offered, be it that the configuration forbids them or that there is no keytab.
+NARROWED = f"{CONFIGURATION}authMechanisms = LOGIN\n"
+BEGIN_LOGIN = LoginBegin("LOGIN", None)
+NARROWED_OUT_OF_ORDER: list[Sequence[Message]] = [
+    *stepping_out([], LoginBegin("PLAIN", None), LoginBegin("PLAIN", Secret(plain())), LoginBegin("GSSAPI", None)),
+    *stepping_out([BEGIN_LOGIN, LoginCancel()], LoginBegin("PLAIN", None), LoginBegin("GSSAPI", Secret(b"token"))),
+    *stepping_out([BEGIN_LOGIN, LoginContinue(Secret(ME.encode()))], LookUp("a@b"), BEGIN_LOGIN),
+]
+BEGIN_TICKET = LoginBegin("GSSAPI", None)
+BAD_TICKET = LoginBegin("GSSAPI", Secret(b"no token"))
+TICKETS_OUT_OF_ORDER: list[Sequence[Message]] = [
+    *stepping_out([BEGIN_TICKET], BEGIN_TICKET, BEGIN, LookUp("a@b"), BEGIN_SASL, SaslContinue(b""), *OTHERS),
+    *stepping_out([BEGIN_TICKET, LoginCancel()], LoginContinue(Secret(b"token")), LookUp("a@b"), LoginCancel()),
+    # A token that proves nothing makes nobody a user.
+    *stepping_out([BAD_TICKET], LoginContinue(Secret(b"token")), LookUp("a@b"), BEGIN_SASL, LoginCancel()),
+    *stepping_out([BEGIN_TICKET, LoginContinue(Secret(b"no token"))], LoginContinue(Secret(b"")), LookUp("a@b")),
+    *stepping_out([BAD_TICKET, *LOGGED_IN], BEGIN_TICKET, BAD_TICKET, LoginContinue(Secret(b"token")), BEGIN_SASL),
+]
+
 
 def name_of(sequence: Sequence[Message]) -> str:
     return "-".join(type(message).__name__ for message in sequence)
@@ -246,7 +265,26 @@ def name_of(sequence: Sequence[Message]) -> str:
 def test_a_question_out_of_order_ends_the_agent(
     start_agent: StartAgent, log_file: Path, sequence: Sequence[Message]
 ) -> None:
-    agent = start_agent(CONFIGURATION)
+    assert_ends(start_agent(CONFIGURATION), log_file, sequence)
+
+
+@pytest.mark.parametrize("sequence", NARROWED_OUT_OF_ORDER, ids=name_of)
+def test_a_mechanism_that_is_not_offered_ends_the_agent(
+    start_agent: StartAgent, log_file: Path, sequence: Sequence[Message]
+) -> None:
+    assert_ends(start_agent(NARROWED), log_file, sequence)
+
+
+@pytest.mark.parametrize("sequence", TICKETS_OUT_OF_ORDER, ids=name_of)
+@pytest.mark.slow
+def test_a_question_out_of_order_ends_an_agent_that_takes_tickets(
+    start_agent: StartAgent, log_file: Path, keytab: Path, sequence: Sequence[Message]
+) -> None:
+    assert_ends(start_agent(f"{CONFIGURATION}krb5Keytab = {keytab}\nkrb5PamAccount = no\n"), log_file, sequence)
+
+
+def assert_ends(agent: RunningAgent, log_file: Path, sequence: Sequence[Message]) -> None:
+    """With the last question of the sequence, and not before it."""
     *before, wrong = sequence
     for message in before:
         agent.channel.send(message)
@@ -366,6 +404,66 @@ def test_a_dialogue_goes_on_and_can_be_begun_again_for_another_account(start_age
     assert agent.stub.continue_sasl(b"Password:") == SaslResponse("LOGIN", Secret(b"t0psecret"))
     assert isinstance(agent.stub.continue_sasl(b"More:"), SaslUnavailable)
     assert found(agent, "alice@moon.test") == moon
+
+
+# Logins at smarthosts with tickets. There are none here, be it that there is no package, no KDC or no ticket.
+
+TICKETS = f"""\
+{CONFIGURATION}\
+smarthostMapping = direct:alice@mars.test mx.mars.test 587 - - gssapi,tls
+smarthostMapping = direct:alice@pluto.test mx.pluto.test 587 alice s3cret gssapi,tls
+"""
+
+
+def test_an_account_for_tickets_needs_no_password_but_a_login(start_agent: StartAgent, log_file: Path) -> None:
+    agent = start_agent(TICKETS)
+    log_in(agent)
+    account = found(agent, "alice@mars.test")
+    assert account.username == ME
+    answer = agent.stub.begin_sasl(account.number, ("GSSAPI", "PLAIN"), ())
+    assert isinstance(answer, SaslUnavailable)
+    assert answer.reason.startswith("GSSAPI: ")
+    assert f"no-ticket session=s1 user={ME} smarthost=mx.mars.test reason=" in log_file.read_text()
+    # That was no dialogue, so that there is nothing to go on with.
+    agent.channel.send(SaslContinue(b""))
+    assert agent.end() == 70
+
+
+def test_where_no_ticket_logs_in_the_password_does(start_agent: StartAgent) -> None:
+    agent = start_agent(TICKETS)
+    log_in(agent)
+    number = found(agent, "alice@pluto.test").number
+    expected = SaslResponse("PLAIN", Secret(b"\0alice\0s3cret"))
+    assert agent.stub.begin_sasl(number, ("GSSAPI", "PLAIN"), ()) == expected
+    assert agent.stub.begin_sasl(number, ("GSSAPI", "PLAIN"), ("GSSAPI",)) == expected
+
+
+def test_tickets_are_for_accounts_that_say_so(start_agent: StartAgent, log_file: Path) -> None:
+    agent = start_agent(f"{TICKETS}smarthostGssapi = alwaysTry\n")
+    log_in(agent)
+    assert isinstance(
+        agent.stub.begin_sasl(found(agent, "alice@moon.test").number, ("GSSAPI", "PLAIN"), ()), SaslResponse
+    )
+    assert "no-ticket" not in log_file.read_text()
+    agent.stub.begin_sasl(found(agent, "alice@pluto.test").number, ("PLAIN",), ())
+    assert "no-ticket" in log_file.read_text()
+
+
+def test_tickets_may_be_forbidden(start_agent: StartAgent, log_file: Path) -> None:
+    agent = start_agent(f"{TICKETS}smarthostGssapi = never\n")
+    log_in(agent)
+    answer = agent.stub.begin_sasl(found(agent, "alice@mars.test").number, ("GSSAPI", "PLAIN"), ())
+    assert isinstance(answer, SaslUnavailable)
+    assert "supported: GSSAPI; not allowed here: GSSAPI" in answer.reason
+    assert "no-ticket" not in log_file.read_text()
+
+
+def test_a_client_keytab_has_an_absolute_path(start_agent: StartAgent) -> None:
+    agent = start_agent(f"{TICKETS}krb5ClientKeytab = relative\n")
+    log_in(agent)
+    answer = agent.stub.look_up("alice@mars.test")
+    assert isinstance(answer, LookUpFailed)
+    assert "krb5ClientKeytab must be an absolute path" in answer.reason
 
 
 # The user's own settings

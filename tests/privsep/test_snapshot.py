@@ -117,7 +117,7 @@ def test_an_error_arrives_as_its_message_and_leaves_nothing_open(
 
 def test_warnings_are_logged_once(tmp_path: Path, log: Log, log_file: Path) -> None:
     take(write(tmp_path, CONFIGURATION, 0o644), log).close()
-    lines = log_file.read_text().splitlines()
+    lines = [line for line in log_file.read_text().splitlines() if " configuration " in line]
     assert len(lines) == 1
     assert "chmod 600" in lines[0]
     assert "s3cret" not in lines[0]
@@ -137,3 +137,20 @@ def test_a_reader_that_dies_is_noticed(tmp_path: Path, log: Log, monkeypatch: py
     monkeypatch.setattr(snapshot, "allocate", lambda: os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC))
     with pytest.raises(SnapshotError, match="ended"):
         take(path, log)
+
+
+def test_gssapi_is_offered_only_where_there_is_a_keytab_and_the_log_says_what_is_missing(
+    tmp_path: Path, log: Log, log_file: Path
+) -> None:
+    taken = take(write(tmp_path, "krb5Keytab = /nonexistent/keytab\n"), log)
+    assert taken.configuration.auth_mechanisms == ("PLAIN", "LOGIN")
+    taken.close()
+    (line,) = (line for line in log_file.read_text().splitlines() if " no-gssapi " in line)
+    assert "gssapi" in line.partition("reason=")[2] or "/nonexistent/keytab" in line
+
+
+def test_where_gssapi_is_not_wanted_nothing_is_missing(tmp_path: Path, log: Log, log_file: Path) -> None:
+    taken = take(write(tmp_path, "authMechanisms = LOGIN\n"), log)
+    assert taken.configuration.auth_mechanisms == ("LOGIN",)
+    taken.close()
+    assert not log_file.exists() or "no-gssapi" not in log_file.read_text()

@@ -1,7 +1,8 @@
 """Postfix as a smarthost: the real program, with folders, ports and accounts of its own.
 
 It asks for STARTTLS (or speaks TLS at once on its second port) and for a login, checked by Cyrus SASL with PLAIN,
-LOGIN and CRAM-MD5, and lets each login send under its own addresses only. Every mail goes to a Mailbox.
+LOGIN and CRAM-MD5, and lets each login send under its own addresses only. In a realm it takes tickets too,
+for the same rule. Every mail goes to a Mailbox.
 It needs root, and does not touch a Postfix of the machine.
 
 What happens to a mail here: one Received field is put in front of it, nothing else is changed.
@@ -19,6 +20,7 @@ from pathlib import Path
 from servers.certificates import Certificate
 from servers.mailbox import Delivery, Mailbox
 from servers.processes import accepts, descendants, free_port, has_ipv6, wait_until, wait_until_gone
+from servers.realm import Realm
 
 DOMAIN = "postfix.test"
 
@@ -79,7 +81,6 @@ smtpd_tls_loglevel = 1
 smtpd_sasl_auth_enable = yes
 smtpd_sasl_type = cyrus
 cyrus_sasl_config_path = {folder}/etc/sasl
-smtpd_sasl_local_domain = {domain}
 smtpd_sasl_security_options = noanonymous
 smtpd_sender_login_maps = inline:{{ {logins} }}
 smtpd_sender_restrictions = reject_sender_login_mismatch
@@ -91,13 +92,14 @@ message_drop_headers =
 lmtp_line_length_limit = 0
 smtp_line_length_limit = 0
 disable_mime_output_conversion = yes
+{more}
 """
 
 SMTPD_CONF = """\
 pwcheck_method: auxprop
 auxprop_plugin: sasldb
 sasldb_path: {folder}/sasldb
-mech_list: PLAIN LOGIN CRAM-MD5
+mech_list: PLAIN LOGIN CRAM-MD5{gssapi}
 """
 
 
@@ -110,6 +112,15 @@ def why_not() -> str:
 
 
 _PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+@dataclass(frozen=True)
+class Tickets:
+    """Postfix as a service of a realm, with its keytab, and the principal that may send as each address."""
+
+    realm: Realm
+    keytab: Path
+    senders: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -127,12 +138,18 @@ class Postfix:
     `folder` must be empty, and reachable (mode 0755 all the way) for the user postfix.
     """
 
-    def __init__(self, folder: Path, certificate: Certificate, accounts: Mapping[str, PostfixAccount]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        certificate: Certificate,
+        accounts: Mapping[str, PostfixAccount],
+        tickets: Tickets | None = None,
+    ) -> None:
         self.folder = folder
         self.port, self.smtps_port = free_port(), free_port()
         self.mailbox = Mailbox(folder / "mailbox")
         self._log = folder / "log"
-        self._write_configuration(certificate, accounts)
+        self._write_configuration(certificate, accounts, tickets)
 
     def start(self) -> None:
         self.mailbox.start()
@@ -173,7 +190,7 @@ class Postfix:
         return self._login(queue_id[1].decode()), Delivery(mail.sender, mail.recipients, content)
 
     def _login(self, queue_id: str) -> str:
-        pattern = rf": {queue_id}: client=.*, sasl_method=\S+, sasl_username=(\S+)@{DOMAIN}$"
+        pattern = rf": {queue_id}: client=.*, sasl_method=\S+, sasl_username=(\S+?)(@{DOMAIN})?$"
         wait_until(lambda: re.search(pattern, self.log(), re.MULTILINE), f"the login of {queue_id} in the log")
         found = re.search(pattern, self.log(), re.MULTILINE)
         assert found
@@ -183,16 +200,18 @@ class Postfix:
         assert self._process.poll() is None, self.log()
         return accepts(self.port) and accepts(self.smtps_port)
 
-    def _write_configuration(self, certificate: Certificate, accounts: Mapping[str, PostfixAccount]) -> None:
+    def _write_configuration(
+        self, certificate: Certificate, accounts: Mapping[str, PostfixAccount], tickets: Tickets | None
+    ) -> None:
         for name in ("etc", "etc/sasl", "queue", "data"):
             (self.folder / name).mkdir()
         shutil.chown(self.folder / "data", "postfix")
         hosts = ["127.0.0.1", "[::1]"] if has_ipv6() else ["127.0.0.1"]
-        logins = " ".join(
-            f"{{ {address} = {account.username}@{DOMAIN} }}"
-            for account in accounts.values()
-            for address in account.addresses
-        )
+        owners = [
+            (address, f"{account.username}@{DOMAIN}") for account in accounts.values() for address in account.addresses
+        ]
+        owners += tickets.senders.items() if tickets else ()
+        logins = " ".join(f"{{ {address} = {owner} }}" for address, owner in owners)
         (self.folder / "etc/main.cf").write_text(
             MAIN_CF.format(
                 folder=self.folder,
@@ -200,6 +219,7 @@ class Postfix:
                 certificate=certificate.certificate,
                 key=certificate.key,
                 logins=logins,
+                more=self._join(tickets) if tickets else f"smtpd_sasl_local_domain = {DOMAIN}",
             )
         )
         (self.folder / "etc/master.cf").write_text(
@@ -210,7 +230,8 @@ class Postfix:
                 ),
             )
         )
-        (self.folder / "etc/sasl/smtpd.conf").write_text(SMTPD_CONF.format(folder=self.folder))
+        gssapi = f" GSSAPI\nkeytab: {self.folder}/smtp.keytab" if tickets else ""
+        (self.folder / "etc/sasl/smtpd.conf").write_text(SMTPD_CONF.format(folder=self.folder, gssapi=gssapi))
         for account in accounts.values():
             subprocess.run(
                 ["saslpasswd2", "-p", "-c", "-f", self.folder / "sasldb", "-u", DOMAIN, account.username],
@@ -218,7 +239,20 @@ class Postfix:
                 env={"PATH": _PATH},
                 check=True,
             )
-        shutil.chown(self.folder / "sasldb", "postfix")
+        if accounts:
+            shutil.chown(self.folder / "sasldb", "postfix")
+
+    def _join(self, tickets: Tickets) -> str:
+        """More lines of main.cf. The keys are copied: to write new ones would make the old ones stale."""
+        shutil.copy(tickets.keytab, self.folder / "smtp.keytab")
+        shutil.chown(self.folder / "smtp.keytab", "postfix")
+        # Postfix would take keys for its own name only, and everybody connects to localhost here.
+        configuration = tickets.realm.configure("postfix", "ignore_acceptor_hostname = true")
+        return (
+            # What Cyrus takes off the principal, Postfix puts back.
+            f"smtpd_sasl_local_domain = {tickets.realm.name}\n"
+            f"import_environment = MAIL_CONFIG KRB5_CONFIG={configuration} KRB5_KTNAME={self.folder}/smtp.keytab"
+        )
 
 
 def _split_first_field(content: bytes) -> tuple[bytes, bytes]:

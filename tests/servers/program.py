@@ -5,7 +5,7 @@ import signal
 import smtplib
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 
@@ -35,6 +35,7 @@ class Sendooway:
         stdin: int | None = None,
         stdout: int | None = None,
         port: int = 0,
+        environment: Mapping[str, str] | None = None,
     ) -> None:
         self.folder = folder
         self.port = port or free_port()
@@ -45,6 +46,7 @@ class Sendooway:
         self.configure(configuration)
         self._streams = (stdin, stdout)
         self._options = options
+        self._environment = {**os.environ, **(environment or {})}
         self.expected_status = 0
 
     def configure(self, configuration: str) -> None:
@@ -62,6 +64,7 @@ class Sendooway:
                 stdin=subprocess.DEVNULL if stdin is None else stdin,
                 stdout=subprocess.DEVNULL if stdout is None else stdout,
                 stderr=stderr,
+                env=self._environment,
             )
         if self._standalone:
             wait_until(self._is_ready, "Sendooway accepts")

@@ -31,6 +31,7 @@ CASES: list[tuple[bytes, list[Reply]]] = [
     (b"334 3.1.0\r\n", [Reply(334, "", ("3.1.0",))]),
     (b"250 \xe4\xc3\xa4\x85\x0b\r\n", [Reply(250, "", ("\udce4ä\udc85\x0b",))]),
     (b"250 " + b"x" * (MOST_LINE_OCTETS - 6) + b"\r\n", [Reply(250, "", ("x" * (MOST_LINE_OCTETS - 6),))]),
+    (b"334 " + b"x" * 12288 + b"\r\n", [Reply(334, "", ("x" * 12288,))]),
     (b"250-\r\n" * (MOST_LINES - 1) + b"250 \r\n", [Reply(250, "", ("",) * MOST_LINES)]),
 ]
 
@@ -54,6 +55,9 @@ ERRORS: list[tuple[bytes, str]] = [
     (b"250-\r\n" * MOST_LINES + b"250 \r\n", "too many lines in one reply"),
     (b"250 " + b"x" * (MOST_LINE_OCTETS - 5) + b"\r\n", "reply line too long"),
     (b"250 " + b"x" * MOST_LINE_OCTETS, "reply line too long"),
+    (b"334 " + b"x" * 12289 + b"\r\n", "reply line too long"),
+    (b"334 " + b"x" * 12290, "reply line too long"),
+    (b"334-" + b"x" * MOST_LINE_OCTETS, "reply line too long"),
 ]
 
 
@@ -177,3 +181,7 @@ def test_only_2yz_is_positive(code: int, positive: bool) -> None:
 )
 def test_a_reply_reads_well_on_one_line(answer: Reply, text: str) -> None:
     assert str(answer) == text
+
+
+def test_a_challenge_is_formatted_whole() -> None:
+    assert reply.format(reply.reply(334, "", "x" * 12288)) == b"334 " + b"x" * 12288 + b"\r\n"
