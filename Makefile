@@ -13,6 +13,7 @@ run: $(READY)
 
 test: $(READY)
 	@build/debian-packages wanted $$(cat build/packages-test.txt)
+	@build/setup-realm
 	$(BIN)/python -m pytest
 
 check: $(READY)
@@ -37,6 +38,7 @@ lock: $(READY)
 	$(COMPILE) --output-file build/requirements.txt
 	$(COMPILE) --extra dev --output-file build/requirements-dev.txt
 	$(COMPILE) --extra kerberos --output-file build/requirements-kerberos.txt
+	$(COMPILE) --extra realm --output-file build/requirements-realm.txt
 
 clean:
 	rm -rf .venv dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
