@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 from sendooway.config import Configuration, Encryption, Listen
 from sendooway.log import Log
-from sendooway.net import listener, tls
+from sendooway.net import tls
 from sendooway.net.stream import PipeTransport, SocketTransport, Stream, Transport
 from sendooway.net.tls import TlsError
 from sendooway.options import Options
@@ -51,6 +51,8 @@ def serve(
     log: Log,
 ) -> None:
     """Serve connections, until SIGUSR1 or SIGTERM and the end of the last session. Raises ProxyError before that."""
+    from sendooway.net import listener  # which a connection on standard input does not need
+
     contexts = _load(configuration, options)
     _give_up_rights(configuration, log, outlive_parent=False)
     signals = _receive_signals()

@@ -4,7 +4,7 @@ One thread owns it all: the client's stream, its agent, and the connection to th
 """
 
 import contextlib
-import secrets
+import os
 import ssl
 from binascii import b2a_base64
 from dataclasses import dataclass, field
@@ -107,7 +107,7 @@ class Session:
         self._proxy = proxy
         self._client = client
         self._peer = peer
-        self.id = secrets.token_hex(4)
+        self.id = os.urandom(4).hex()
         self._log = proxy.log.bind(session=self.id)
         self._lines = LineReader(lf_ends_line=peer.lf_ends_line)
         self._server = Server(self._policy(), tls=peer.tls)

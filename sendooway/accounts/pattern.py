@@ -8,12 +8,13 @@ from sendooway.accounts.value import BadValue
 # but who writes one means a wildcard that we do not have.
 _LOCAL_PART = r"[A-Za-z0-9!#$%&'+\-/=?^_`{|}~.\u0080-\U0010ffff]+"
 _DOMAIN = r"(?:[A-Za-z0-9.\-\u0080-\U0010ffff]+|\[[A-Za-z0-9.:]+\])"
-_PATTERN = re.compile(rf"<>|\*|(?:\*|{_LOCAL_PART})@{_DOMAIN}")
+# Compiled at its first use: a client waits while we start.
+_PATTERN = rf"<>|\*|(?:\*|{_LOCAL_PART})@{_DOMAIN}"
 
 
 def parse(text: str) -> str:
     """Check one pattern, which is returned as it is. Raises BadValue for any other syntax."""
-    if not _PATTERN.fullmatch(text) or not text.isprintable():
+    if not re.fullmatch(_PATTERN, text) or not text.isprintable():
         raise BadValue("an address must read user@domain, *@domain, * or <>, with nothing around it")
     return text
 

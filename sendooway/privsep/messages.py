@@ -63,6 +63,8 @@ class LoginCancel:
 
 @dataclass(frozen=True)
 class LoginChallenge:
+    """Say this to the client, and bring its answer."""
+
     challenge: bytes
 
 
@@ -142,6 +144,8 @@ class SaslBegin:
 
 @dataclass(frozen=True)
 class SaslContinue:
+    """The smarthost's challenge."""
+
     challenge: bytes
 
 

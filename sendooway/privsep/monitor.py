@@ -83,6 +83,8 @@ class _Generation:
 
 @dataclass(eq=False)
 class _Proxy:
+    """One proxy. `ready`: it has given up its rights and serves. `born` is of the monotonic clock."""
+
     pid: int
     channel: Channel
     generation: _Generation

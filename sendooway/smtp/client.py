@@ -46,28 +46,36 @@ class SmarthostError(Exception):
 
 @dataclass(frozen=True)
 class Receive:
+    """Receive one reply."""
+
     stage: Stage
 
 
 @dataclass(frozen=True)
 class Send:
+    """Send these octets: whole lines."""
+
     stage: Stage
     octets: bytes = field(repr=False)  # of AUTH, they are a password
 
 
 @dataclass(frozen=True)
 class Secure:
-    pass
+    """Begin TLS now."""
 
 
 @dataclass(frozen=True)
 class BeginLogin:
+    """Ask for a mechanism of those that the smarthost offers, but for those that it has refused already."""
+
     offered: tuple[str, ...]
     refused: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class ContinueLogin:
+    """Ask for the response to the smarthost's challenge."""
+
     challenge: bytes
 
 

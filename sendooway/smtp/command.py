@@ -9,8 +9,9 @@ MOST_OCTETS = 512  # of a command line with its CR LF, RFC 5321, 4.5.3.1.4
 # SIZE, BODY, SMTPUTF8, AUTH and the DSN parameters each allow a longer line (26, 17, 10, 500 and 600 octets).
 MOST_OCTETS_OF = {"MAIL": 2048, "RCPT": 2048, "AUTH": 12288}
 
-_VERB = re.compile(rb"[A-Za-z0-9-]+")
-_PRINTABLE = re.compile(rb"[\x20-\x7e]*")
+# Compiled at their first use: a client waits while we start.
+_VERB = rb"[A-Za-z0-9-]+"
+_PRINTABLE = rb"[\x20-\x7e]*"
 
 _ATOM = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]+"  # atext and dots: real addresses have dots where RFC 5321 wants none
 _QUOTED = r'"(?:[\x20\x21\x23-\x5b\x5d-\x7e]|\\[\x20-\x7e])*"'
@@ -18,8 +19,8 @@ _DOMAIN = r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?"
 _LITERAL = r"\[[A-Za-z0-9:.-]+\]"
 _MAILBOX = rf"(?:{_ATOM}|{_QUOTED})(?:@(?:{_DOMAIN}|{_LITERAL}))?"
 # A source route must be accepted and should be ignored (RFC 5321, C.).
-_PATH = re.compile(rf"<(?:(?:@[A-Za-z0-9_.,@-]+:)?({_MAILBOX}))?>(?: +(.*))?")
-_PARAMETER = re.compile(r"([A-Za-z0-9][A-Za-z0-9-]*)(?:=([\x21-\x3c\x3e-\x7e]+))?")
+_PATH = rf"<(?:(?:@[A-Za-z0-9_.,@-]+:)?({_MAILBOX}))?>(?: +(.*))?"
+_PARAMETER = r"([A-Za-z0-9][A-Za-z0-9-]*)(?:=([\x21-\x3c\x3e-\x7e]+))?"
 
 
 class CommandError(Exception):
@@ -51,11 +52,11 @@ class Envelope:
 
 def parse(line: bytes) -> Command:
     """Takes one line without CR LF. Raises CommandError 500 if it is too long for its verb or not printable ASCII."""
-    match = _VERB.match(line)
+    match = re.match(_VERB, line)
     verb = match[0].decode("ascii").upper() if match else ""
     if len(line) + 2 > MOST_OCTETS_OF.get(verb, MOST_OCTETS):
         raise CommandError(500, "5.5.2", "Line too long")
-    if not verb or not _PRINTABLE.fullmatch(line):
+    if not verb or not re.fullmatch(_PRINTABLE, line):
         raise CommandError(500, "5.5.2", "Syntax error")
     return Command(verb, line[len(verb) :].decode("ascii").strip(" "))
 
@@ -73,12 +74,12 @@ def parse_rcpt(argument: str) -> Envelope:
 def _envelope(argument: str, keyword: str, bad_address: str, *, may_be_null: bool) -> Envelope:
     if argument[: len(keyword)].upper() != keyword:
         raise CommandError(501, "5.5.4", f"Syntax error, say {keyword}<address>")
-    match = _PATH.fullmatch(argument[len(keyword) :].strip(" "))
+    match = re.fullmatch(_PATH, argument[len(keyword) :].strip(" "))
     if match is None or not (match[1] or may_be_null):
         raise CommandError(501, bad_address, "Bad address syntax")
     parameters: dict[str, str] = {}
     for word in (match[2] or "").split():
-        parameter = _PARAMETER.fullmatch(word)
+        parameter = re.fullmatch(_PARAMETER, word)
         if parameter is None or parameter[1].upper() in parameters:
             raise CommandError(501, "5.5.4", "Bad or repeated parameter")
         parameters[parameter[1].upper()] = parameter[2] or ""

@@ -9,8 +9,9 @@ MOST_LINES = 128
 MOST_TEXT_OCTETS = 500  # of a line that we pass on, so that it keeps within 512 with code and CR LF
 
 _NO_LINE_END = bytes.maketrans(b"\r\n\0", b"   ")
-_LINE = re.compile(rb"([2-5][0-9][0-9])(?:([ -])(.*))?", re.DOTALL)
-_ENHANCED = re.compile(r"([245])\.[0-9]{1,3}\.[0-9]{1,3}(?= |$)")
+# Compiled at their first use: a client waits while we start.
+_LINE = rb"(?s:([2-5][0-9][0-9])(?:([ -])(.*))?)"
+_ENHANCED = r"([245])\.[0-9]{1,3}\.[0-9]{1,3}(?= |$)"
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,7 @@ class ReplyReader:
     def _last_line(self, line: bytes) -> bool:
         if len(line) > _limit(line):
             raise ReplyError("reply line too long")
-        match = _LINE.fullmatch(line, 0, len(line) - 2) if line.endswith(b"\r\n") else None
+        match = re.fullmatch(_LINE, line[:-2]) if line.endswith(b"\r\n") else None
         if match is None or b"\r" in match[0] or b"\0" in match[0]:
             raise ReplyError("not a reply line")
         code = int(match[1])
@@ -125,7 +126,7 @@ def _limit(line: bytes | bytearray) -> int:
 
 def _reply(code: int, text: tuple[str, ...]) -> Reply:
     """Takes the enhanced status code off the lines. It counts only if it is of the code's class (RFC 2034, 4.)."""
-    match = _ENHANCED.match(text[0])
+    match = re.match(_ENHANCED, text[0])
     if match is None or int(match[1]) != code // 100:
         return Reply(code, "", text)
     enhanced = match[0]

@@ -17,6 +17,8 @@ MOST_FAILED_LOGINS = 5
 
 @dataclass(frozen=True)
 class Respond:
+    """Say this and go on."""
+
     reply: Reply
 
 
