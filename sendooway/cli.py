@@ -4,7 +4,6 @@ import os
 import pwd
 import sys
 
-from sendooway import __version__
 from sendooway.config import ConfigurationError, Mapping, Parsed, exposure, login_possible, parse, read
 from sendooway.options import HELP, Options, UsageError, endpoints, parse_options
 
@@ -25,7 +24,14 @@ def main(argv: list[str] | None = None) -> int:
             print(HELP, end="")
             return EX_OK
         if options.version:
-            print(f"sendooway {__version__}")
+            from sendooway import about
+
+            print(about.describe() if options.verbose else f"sendooway {about.version()}\n", end="")
+            return EX_OK
+        if options.print_config:
+            from sendooway.sample import SAMPLE
+
+            print(SAMPLE, end="")
             return EX_OK
         if options.check_config:
             return _check_config(options)

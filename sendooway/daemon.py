@@ -69,7 +69,7 @@ def _serve_one(options: Options, log: Log) -> int | None:
 
 
 def _serve_many(options: Options, log: Log) -> int:
-    from sendooway import proxy
+    from sendooway import one_file, proxy
     from sendooway.privsep.monitor import Monitor, StartError
 
     def run_proxy(
@@ -84,6 +84,8 @@ def _serve_many(options: Options, log: Log) -> int:
             return _report(EX_CONFIG, str(error), options, log)
         return EX_OK
 
+    # Proxies and agents are forked as long as we run.
+    one_file.preload()
     # No terminal for PAM to take for the one that the user sits at.
     _point_at_null(0)
     _raise_descriptor_limit()

@@ -20,15 +20,30 @@ Log in once, and send each mail through the smarthost of its sender address.
   -l, --log FILE      append the log to FILE instead of syslog;
                       \\&2 means standard error
       --check-config  read the configuration, say what is wrong, and end
+      --print-config  print a configuration of all keywords with their
+                      defaults, as comments, and end
   -h, --help          show this help, and end
-  -V, --version       show the version, and end
+  -V, --version       show the version, and end; with --verbose also those of
+                      packages and libraries
 
 Exit status: 0; 64 for a wrong command line; 78 for a wrong configuration.
 See sendooway(1) and sendooway.conf(5).
 """
 
 _SHORT = "hVc:b:sSl:i"
-_LONG = ["help", "version", "config=", "bind=", "ssl", "nossl", "log=", "inetd", "check-config"]
+_LONG = [
+    "help",
+    "version",
+    "config=",
+    "bind=",
+    "ssl",
+    "nossl",
+    "log=",
+    "inetd",
+    "check-config",
+    "print-config",
+    "verbose",
+]
 
 
 @dataclass(frozen=True)
@@ -42,8 +57,10 @@ class Options:
     log: str | None = None
     inetd: bool = False
     check_config: bool = False
+    print_config: bool = False
     help: bool = False
     version: bool = False
+    verbose: bool = False
 
 
 class UsageError(Exception):
@@ -69,6 +86,8 @@ def parse_options(argv: list[str]) -> Options:
         raise UsageError("-s (TLS at once) and -S (no TLS) exclude each other")
     if options.inetd and options.bind is not None:
         raise UsageError("-i (standard input is the connection) and -b (listen) exclude each other")
+    if options.verbose and not options.version:
+        raise UsageError("--verbose belongs to --version")
     return options
 
 
@@ -91,6 +110,10 @@ def _meaning(option: str, value: str) -> dict[str, object]:
             return {"inetd": True}
         case "--check-config":
             return {"check_config": True}
+        case "--print-config":
+            return {"print_config": True}
+        case "--verbose":
+            return {"verbose": True}
         case "-h" | "--help":
             return {"help": True}
         case _:

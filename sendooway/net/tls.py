@@ -7,6 +7,7 @@ import contextlib
 import os
 import select
 import ssl
+from functools import cache
 
 from sendooway.net.deadline import Deadline
 from sendooway.net.stream import RECEIVE_OCTETS, ConnectionLost, SocketTransport, Stream
@@ -55,8 +56,10 @@ def client_context(ca: str | bytes) -> ssl.SSLContext:
         elif _is_hashed(_CA_FOLDER):
             # Reading the whole bundle costs 35 to 80 ms, this a quarter of one.
             context.load_verify_locations(capath=_CA_FOLDER)
+        elif os.access(_CA_BUNDLE, os.R_OK):
+            context.load_verify_locations(cafile=_CA_BUNDLE)
         else:
-            context.load_verify_locations(cafile=_bundle())
+            context.load_verify_locations(cadata=_certifi())
     except (OSError, ValueError) as error:
         raise TlsError(
             f"cannot read trusted certificates{f' of {ca}' if isinstance(ca, str) else ''}: {error}"
@@ -81,12 +84,12 @@ def _is_hashed(folder: str) -> bool:
         return False
 
 
-def _bundle() -> str:
-    if os.access(_CA_BUNDLE, os.R_OK):
-        return _CA_BUNDLE
+@cache
+def _certifi() -> str:
     import certifi  # it costs 34 ms, which few machines need to pay
 
-    return str(certifi.where())
+    # Not the path: within the one file of `make dist` there is none.
+    return str(certifi.contents())
 
 
 class TlsTransport:

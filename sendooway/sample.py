@@ -1,0 +1,76 @@
+"""The configuration that `sendooway --print-config` prints: every keyword with its default, as a comment."""
+
+SAMPLE = """\
+# /etc/sendooway.conf: every keyword with its default. See sendooway.conf(5).
+# One `keyword = value` a line; `#` starts a comment anywhere. The file belongs
+# to root; with passwords in it nobody else may read it.
+
+## Where clients connect
+
+# ADDRESS:PORT or unix:PATH, with ` tls` behind it for TLS from the first octet.
+# Repeatable. Without it, -b says where, or standard input is the connection.
+#listen = *:587
+
+# How many processes share the work.
+#workers = 1
+
+# The user who speaks with the network; without it `sendooway`, else `nobody`.
+#runAs =
+
+# Our name in the greeting, in EHLO and in Received; without it the host's name.
+#localname =
+
+# Certificate chain and key in PEM. Without sslKey the key is in sslCert, too.
+#sslCert =
+#sslKey =
+
+# Must clients use TLS to log in? `required`, `allowed` or `forbidden`. Without
+# it: required, except on loopback, UNIX sockets and pipes.
+#mailerEncryption = required
+
+# 8BITMIME: `force` it upon smarthosts, `disable` or `ignore` it.
+#ext8BitMime = force
+
+# The longest message in octets, 0 for no limit; `disable` offers no SIZE.
+#extMessageSize = 0
+
+# Seconds to wait for the other side; without it each wait has its own limit.
+#timeout = 300
+
+## Who may log in
+
+# `PAM`, or `none` for the user who runs sendooway, whose password is then not
+# checked. The ldap* keywords are for `LDAP`, which is not built in yet.
+#authBackend = PAM
+#ldapAuthDN =
+#ldapUri =
+#ldapSSLca =
+
+# A user, or the members of a %group. Repeatable; without it everyone.
+#validUser =
+
+## Accounts
+
+# SOURCE:ARGUMENT, repeatable; %u is the user's name, %h the home folder.
+#smarthostMapping = getmail:%h/.getmail/getmailrc
+#smarthostMapping = fetchmail:%h/.fetchmailrc
+
+# The user's own settings and mappings, as in %h/.sendoowayrc.
+#userInclude =
+
+## Smarthosts
+
+# Say EHLO with the client's own name?
+#cloneEhlo = no
+
+# Add a Received line to each message?
+#addReceivedField = yes
+
+# Trusted certificates in PEM; without it those of the system.
+#sslCA =
+
+# Mechanisms: `ifAdvertised`, `alwaysTry` or `never`.
+#smarthostPlain = ifAdvertised
+#smarthostLogin = ifAdvertised
+#smarthostCramMD5 = ifAdvertised
+"""

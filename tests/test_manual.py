@@ -1,0 +1,98 @@
+"""What the manual pages and the sample configuration say is what the program knows, and the other way round."""
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from sendooway import config, options
+from sendooway.config import Encryption, parse
+from sendooway.sample import SAMPLE
+
+MANUAL = Path(__file__).resolve().parents[1] / "contrib/man"
+PAGES = sorted(MANUAL.iterdir())
+KEYWORDS = {row.name for row in config._KEYWORDS.values()}
+USERS_KEYWORDS = {row.name for row in config._KEYWORDS.values() if row.user}
+# Where the default depends on the machine or the connection, the line in the sample shows what one might write.
+EXAMPLES = {"listen", "timeout", "mailerEncryption"}
+
+
+def page(name: str) -> str:
+    return (MANUAL / name).read_text()
+
+
+def keywords_of(name: str) -> list[str]:
+    """The heads of the lists of keywords."""
+    return re.findall(r"^\.It Cm (\w+) = ", page(name), re.MULTILINE)
+
+
+def test_the_options_of_the_code_the_help_and_the_page_are_the_same() -> None:
+    known = {f"--{name.rstrip('=')}" for name in options._LONG} | {
+        f"-{letter}" for letter in options._SHORT if letter != ":"
+    }
+    assert set(re.findall(r"(?<![\w-])--?[A-Za-z][\w-]*", options.HELP)) == known
+    heads = re.findall(r"^\.It (Fl .*)$", page("sendooway.1"), re.MULTILINE)
+    assert {f"-{name}" for head in heads for name in re.findall(r"Fl (-?[\w-]+)", head)} == known
+
+
+@pytest.mark.parametrize(("name", "known"), [("sendooway.conf.5", KEYWORDS), ("sendoowayrc.5", USERS_KEYWORDS)])
+def test_the_keywords_of_the_code_and_the_page_are_the_same(name: str, known: set[str]) -> None:
+    told = keywords_of(name)
+    assert len(told) == len(set(told))
+    assert set(told) == known
+
+
+def test_a_page_names_the_words_of_each_enumeration() -> None:
+    text = page("sendooway.conf.5")
+    for words in (config.Encryption, config.EightBitMime, config.Use, config.Backend):
+        for word in words:
+            assert re.search(rf"^\..*\b{word.value}\b", text, re.MULTILINE), word
+
+
+def test_the_sample_has_every_keyword_once() -> None:
+    told = re.findall(r"^#(\w+) =", SAMPLE, re.MULTILINE)
+    told.remove("smarthostMapping")  # of which there are two
+    assert len(told) == len(set(told))
+    assert set(told) == KEYWORDS
+
+
+def test_the_sample_shows_the_defaults() -> None:
+    lines = re.sub(r"^#(\w+ =)", r"\1", SAMPLE, flags=re.MULTILINE).splitlines()
+    lines = [line for line in lines if line.partition(" ")[0] not in EXAMPLES]
+    sample, default = (parse(text, "sample", "mail.example.org") for text in ("\n".join(lines), ""))
+    assert sample.configuration == default.configuration
+    assert [(m.source, m.argument.octets) for m in sample.mappings] == [
+        (m.source, m.argument.octets) for m in default.mappings
+    ]
+
+
+def test_the_sample_is_a_configuration_as_it_is_and_with_its_examples() -> None:
+    assert parse(SAMPLE, "sample", "mail.example.org").warnings == ()
+    text = re.sub(r"^#(\w+ = .+)", r"\1", SAMPLE, flags=re.MULTILINE)
+    configuration = parse(text, "sample", "mail.example.org").configuration
+    assert configuration.listen[0].port == 587
+    assert configuration.mailer_encryption is Encryption.REQUIRED
+    assert max(map(len, SAMPLE.splitlines())) <= 80
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+def test_pages_are_clean(path: Path) -> None:
+    if shutil.which("mandoc") is None:
+        pytest.skip("needs mandoc")
+    done = subprocess.run(
+        ["mandoc", "-T", "lint", "-W", "style", path], capture_output=True, text=True, env={"PATH": os.environ["PATH"]}
+    )
+    # Whether a system has the other pages is not for ours to know.
+    complaints = [line for line in done.stdout.splitlines() if "referenced manual not found" not in line]
+    assert complaints == []
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+def test_groff_has_no_warnings(path: Path) -> None:
+    if shutil.which("groff") is None:
+        pytest.skip("needs groff")
+    done = subprocess.run(["groff", "-ww", "-z", "-mandoc", "-Tutf8", path], capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("", "")
