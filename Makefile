@@ -5,8 +5,9 @@ PYTHON ?= python3
 export PYTHON
 BIN := .venv/bin
 READY := .venv/ready
+DIST_READY := .venv/ready-dist
 
-.PHONY: run test check format lock clean
+.PHONY: run test check dist bench-start install uninstall format lock clean
 
 run: $(READY)
 	@$(BIN)/python contrib/demo/demo.py
@@ -14,7 +15,8 @@ run: $(READY)
 test: $(READY)
 	@build/debian-packages wanted $$(cat build/packages-test.txt)
 	@build/setup-realm
-	$(BIN)/python -m pytest
+	@$(MAKE) --no-print-directory dist || { rm -f dist/sendooway; echo "Tests of the built file are skipped." >&2; }
+	SENDOOWAY_PROGRAM=$$(ls $(CURDIR)/dist/sendooway 2> /dev/null) $(BIN)/python -m pytest
 
 check: $(READY)
 	$(BIN)/ruff check .
@@ -22,12 +24,39 @@ check: $(READY)
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q -m 'not slow'
 
+# One file that runs wherever there is Python 3.11 or newer.
+dist: $(READY) $(DIST_READY)
+	@build/dist dist/sendooway
+
+bench-start: dist
+	@$(BIN)/python build/bench_start.py dist/sendooway
+
+# PREFIX and DESTDIR as in the GNU coding standards.
+PREFIX ?= /usr/local
+install: dist/sendooway
+	install -D -m 755 dist/sendooway $(DESTDIR)$(PREFIX)/sbin/sendooway
+	install -D -m 644 contrib/man/sendooway.1 $(DESTDIR)$(PREFIX)/share/man/man1/sendooway.1
+	install -D -m 644 contrib/man/sendooway.conf.5 $(DESTDIR)$(PREFIX)/share/man/man5/sendooway.conf.5
+	install -D -m 644 contrib/man/sendoowayrc.5 $(DESTDIR)$(PREFIX)/share/man/man5/sendoowayrc.5
+
+# What `make dist` made, also for root who has none of the tools that it takes.
+dist/sendooway:
+	@$(MAKE) --no-print-directory dist
+
+uninstall:
+	rm -f $(DESTDIR)$(PREFIX)/sbin/sendooway $(DESTDIR)$(PREFIX)/share/man/man1/sendooway.1 \
+		$(DESTDIR)$(PREFIX)/share/man/man5/sendooway.conf.5 $(DESTDIR)$(PREFIX)/share/man/man5/sendoowayrc.5
+
 format: $(READY)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 $(READY): pyproject.toml build/requirements-dev.txt build/setup
 	@build/setup
+	@touch $@
+
+$(DIST_READY): $(READY) build/requirements-dist.txt
+	@$(BIN)/python -m pip --disable-pip-version-check install --quiet --require-hashes -r build/requirements-dist.txt
 	@touch $@
 
 # The newest versions that pyproject.toml allows, for every Python from 3.11 on, with the hashes of PyPI.
@@ -39,6 +68,7 @@ lock: $(READY)
 	$(COMPILE) --extra dev --output-file build/requirements-dev.txt
 	$(COMPILE) --extra kerberos --output-file build/requirements-kerberos.txt
 	$(COMPILE) --extra realm --output-file build/requirements-realm.txt
+	$(COMPILE) --extra dist --constraint build/requirements-dev.txt --output-file build/requirements-dist.txt
 
 clean:
 	rm -rf .venv dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage

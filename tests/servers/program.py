@@ -15,9 +15,18 @@ from servers.processes import Status, accepts, descendants, free_port, read_stat
 ROOT = Path(__file__).resolve().parents[2]
 
 
+# What `make dist` makes.
+ONE_FILE = ROOT / "dist/sendooway"
+
+
 def command(*arguments: str | Path) -> list[str]:
-    """The program in the source tree, run by the Python that runs the tests."""
-    return [sys.executable, "-m", "sendooway", *map(str, arguments)]
+    """The program that is tested.
+
+    It is the file that SENDOOWAY_PROGRAM names, as `make test` does; else the one in the source tree, run by the Python
+    that runs the tests.
+    """
+    program = os.environ.get("SENDOOWAY_PROGRAM")
+    return [*([program] if program else [sys.executable, "-m", "sendooway"]), *map(str, arguments)]
 
 
 class Sendooway:

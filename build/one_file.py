@@ -1,0 +1,126 @@
+"""Make the one file out of what shiv has put together: build/one_file.py ZIPAPP FILE.
+
+shiv collects the packages. What it starts with unpacks all of them before anything runs, and does as the environment
+says (SHIV_ROOT, SHIV_ENTRY_POINT ...), which a program that root starts must not. So this takes the packages and:
+
+- puts build/main.py in front of them: Python then imports them from within the file;
+- puts the octets that Python runs (.pyc) beside each source, uncompressed, for the Python that builds. Its hash is
+  not checked at run time; another Python passes it over and reads the source;
+- puts packages with shared objects, which the system can only load from its own files, into one archive in the file,
+  for `sendooway.unpack`;
+- adds what the file is made of (`sendooway.about`) and everybody's licence.
+
+SOURCE_DATE_EPOCH is the time of all that is in it: the same sources make the same octets.
+"""
+
+import hashlib
+import importlib._bootstrap_external as bootstrap
+import importlib.util
+import io
+import json
+import os
+import stat
+import subprocess
+import sys
+import time
+import zipfile
+from email.parser import HeaderParser
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+SHEBANG = b"#!/usr/bin/python3 -IS\n"
+PACKAGES = "site-packages/"
+# gssapi has the shared objects, and nobody else needs decorator.
+NATIVE = ("gssapi", "decorator")
+# Nothing that runs.
+LEFT_OUT = (".pyi", ".pyx", ".pxd", "py.typed", "/RECORD", "/INSTALLER", "/WHEEL", "/REQUESTED", "/direct_url.json")
+LICENCE_NAMES = ("LICENSE", "LICENCE", "COPYING", "NOTICE", "AUTHORS")
+
+
+class Archive:
+    """A zip file whose octets depend on nothing but what is put into it."""
+
+    def __init__(self, begin: bytes = b"") -> None:
+        self._octets = io.BytesIO()
+        self._octets.write(begin)
+        self._zip = zipfile.ZipFile(self._octets, "w")
+        moment = time.gmtime(max(int(os.environ["SOURCE_DATE_EPOCH"]), 315532800))  # zip knows no time before 1980
+        self._time = moment[:6]
+
+    def add(self, name: str, octets: bytes, *, compressed: bool = True) -> None:
+        entry = zipfile.ZipInfo(name, self._time)
+        entry.create_system = 3  # UNIX
+        entry.external_attr = (stat.S_IFREG | 0o644) << 16
+        entry.compress_type = zipfile.ZIP_DEFLATED if compressed else zipfile.ZIP_STORED
+        self._zip.writestr(entry, octets, compresslevel=9)
+
+    def octets(self) -> bytes:
+        self._zip.close()
+        return self._octets.getvalue()
+
+
+def compiled(name: str, source: bytes) -> bytes:
+    # The name is what a traceback shows; it is the same wherever the file is.
+    code = compile(source, f"sendooway:{name}", "exec", dont_inherit=True)
+    return bytes(bootstrap._code_to_hash_pyc(code, importlib.util.source_hash(source), False))
+
+
+def commit() -> str:
+    """The short name of what is built, with `+` behind it if something is changed; empty where there is no git."""
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(["git", *arguments], cwd=ROOT, check=True, capture_output=True, text=True).stdout.strip()
+
+    try:
+        return git("rev-parse", "--short=12", "HEAD") + ("+" if git("status", "--porcelain") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+
+
+def read_packages(zipapp: Path) -> dict[str, bytes]:
+    """By path below site-packages, what runs and what describes it, in the order of the paths."""
+    with zipfile.ZipFile(zipapp) as packed:
+        names = sorted(name for name in packed.namelist() if name.startswith(PACKAGES) and not name.endswith("/"))
+        found = {name.removeprefix(PACKAGES): packed.read(name) for name in names}
+    return {
+        name: octets
+        for name, octets in found.items()
+        if not name.endswith((".pyc", *LEFT_OUT)) and not name.startswith(("bin/", "gssapi/tests/"))
+    }
+
+
+def main(zipapp: Path, target: Path) -> None:
+    archive, native = Archive(SHEBANG), Archive()
+    versions, manifest = {}, []
+    archive.add("__main__.py", source := (ROOT / "build/main.py").read_bytes())
+    archive.add("__main__.pyc", compiled("__main__.py", source), compressed=False)
+    for name, octets in read_packages(zipapp).items():
+        top = name.partition("/")[0]
+        if top.endswith(".dist-info"):
+            if name == f"{top}/METADATA":
+                header = HeaderParser().parsestr(octets.decode())
+                versions[header["Name"]] = header["Version"]
+            if Path(name).name.upper().startswith(LICENCE_NAMES):
+                archive.add(f"licenses/{top.partition('-')[0]}/{Path(name).name}", octets)
+        elif top.removesuffix(".py") in NATIVE:
+            native.add(name, octets)
+            manifest.append(f"{len(octets)} {name}\n")
+        else:
+            if name.endswith(".so"):
+                sys.exit(f"{sys.argv[0]}: {name} cannot run from within the file: its package belongs into NATIVE")
+            archive.add(name, octets)
+            if name.endswith(".py"):
+                archive.add(f"{name}c", compiled(name, octets), compressed=False)
+    about = {"commit": commit(), "packages": {name: versions[name] for name in sorted(versions) if name != "sendooway"}}
+    archive.add("about.json", json.dumps(about, indent=1).encode())
+    if manifest:
+        packed = native.octets()
+        archive.add("native.zip", packed, compressed=False)
+        digest = hashlib.sha256(packed).hexdigest()
+        archive.add("native.txt", f"{digest}\n{''.join(manifest)}".encode(), compressed=False)
+    target.write_bytes(archive.octets())
+    target.chmod(0o755)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]))
