@@ -7,18 +7,18 @@ if sys.version_info < (3, 11):  # noqa: UP036
     sys.exit(78)
 
 
-def import_at_first_use(name):  # type: ignore[no-untyped-def]
-    """The module `name`, as `import` gives it from now on: what it costs is spent when somebody asks it for a thing."""
-    from importlib.util import LazyLoader, find_spec, module_from_spec
+class ImportedAtFirstUse(type(sys)):
+    """Stands for a module until somebody asks it for something."""
 
-    spec = find_spec(name)
-    spec.loader = LazyLoader(spec.loader)
-    sys.modules[name] = module = module_from_spec(spec)
-    spec.loader.exec_module(module)
+    # importlib.util.LazyLoader imports the module already when a second `import` looks whether it is there.
+    def __getattr__(self, name):  # type: ignore[no-untyped-def]
+        if sys.modules.get(self.__name__) is self:
+            sys.modules.pop(self.__name__, None)
+        return getattr(__import__(self.__name__), name)
 
 
 # dataclasses imports it for classes without a docstring, and it takes as long as Python's own start.
-import_at_first_use("inspect")
+sys.modules["inspect"] = ImportedAtFirstUse("inspect")
 
 from sendooway.cli import main  # noqa: E402
 

@@ -4,8 +4,8 @@ shiv collects the packages. What it starts with unpacks all of them before anyth
 says (SHIV_ROOT, SHIV_ENTRY_POINT ...), which a program that root starts must not. So this takes the packages and:
 
 - puts build/main.py in front of them: Python then imports them from within the file;
-- puts the octets that Python runs (.pyc) beside each source, uncompressed, for the Python that builds. Its hash is
-  not checked at run time; another Python passes it over and reads the source;
+- puts the octets that Python runs (.pyc) beside each source, for the Python that builds. Its hash is not checked at run
+  time; another Python passes it over and reads the source. To inflate them costs 2 ms and saves 330,000 octets;
 - puts packages with shared objects, which the system can only load from its own files, into one archive in the file,
   for `sendooway.unpack`;
 - adds what the file is made of (`sendooway.about`) and everybody's licence.
@@ -93,7 +93,7 @@ def main(zipapp: Path, target: Path) -> None:
     archive, native = Archive(SHEBANG), Archive()
     versions, manifest = {}, []
     archive.add("__main__.py", source := (ROOT / "build/main.py").read_bytes())
-    archive.add("__main__.pyc", compiled("__main__.py", source), compressed=False)
+    archive.add("__main__.pyc", compiled("__main__.py", source))
     for name, octets in read_packages(zipapp).items():
         top = name.partition("/")[0]
         if top.endswith(".dist-info"):
@@ -110,7 +110,7 @@ def main(zipapp: Path, target: Path) -> None:
                 sys.exit(f"{sys.argv[0]}: {name} cannot run from within the file: its package belongs into NATIVE")
             archive.add(name, octets)
             if name.endswith(".py"):
-                archive.add(f"{name}c", compiled(name, octets), compressed=False)
+                archive.add(f"{name}c", compiled(name, octets))
     about = {"commit": commit(), "packages": {name: versions[name] for name in sorted(versions) if name != "sendooway"}}
     archive.add("about.json", json.dumps(about, indent=1).encode())
     if manifest:

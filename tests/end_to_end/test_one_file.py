@@ -84,7 +84,7 @@ def test_it_is_the_newest_and_says_what_it_is_made_of() -> None:
 
 
 def test_it_is_small_and_holds_every_licence() -> None:
-    assert ONE_FILE.stat().st_size < 1_750_000
+    assert ONE_FILE.stat().st_size < 1_500_000
     with zipfile.ZipFile(ONE_FILE) as packed:
         licensed = {name.split("/")[1] for name in packed.namelist() if name.startswith("licenses/")}
     assert licensed == {"sendooway", "certifi", "decorator", "gssapi", "python_pam"}
@@ -365,3 +365,18 @@ def test_it_runs_without_path_and_home_and_with_the_connection_as_standard_error
         with ours.makefile("rb") as replies:
             assert [line[:3] for line in replies] == [b"220", b"221"]
         assert session.wait(20) == 0
+
+
+def test_it_is_installed_and_removed_by_the_gnu_conventions(tmp_path: Path) -> None:
+    def make(target: str) -> list[str]:
+        subprocess.run(["make", "-s", target, f"DESTDIR={tmp_path}", "PREFIX=/usr"], cwd=ROOT, check=True)
+        return sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file())
+
+    assert make("install") == [
+        "usr/sbin/sendooway",
+        "usr/share/man/man1/sendooway.1",
+        "usr/share/man/man5/sendooway.conf.5",
+        "usr/share/man/man5/sendoowayrc.5",
+    ]
+    assert os.access(tmp_path / "usr/sbin/sendooway", os.X_OK)
+    assert make("uninstall") == []
