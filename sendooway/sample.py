@@ -49,6 +49,16 @@ SAMPLE = """\
 # A user, or the members of a %group. Repeatable; without it everyone.
 #validUser =
 
+# Mechanisms to offer, of GSSAPI, PLAIN and LOGIN. GSSAPI needs a keytab.
+#authMechanisms = GSSAPI PLAIN LOGIN
+
+# Kerberos: the keytab with the keys of smtp/HOST, without it the system's; does
+# PAM have a say on accounts (without it: where it checks passwords); may we ask
+# the KDC for tickets to smarthosts in the name of a client that delegates none?
+#krb5Keytab =
+#krb5PamAccount = yes
+#krb5ConstrainedDelegation = no
+
 ## Accounts
 
 # SOURCE:ARGUMENT, repeatable; %u is the user's name, %h the home folder.
@@ -70,7 +80,11 @@ SAMPLE = """\
 #sslCA =
 
 # Mechanisms: `ifAdvertised`, `alwaysTry` or `never`.
+#smarthostGssapi = ifAdvertised
 #smarthostPlain = ifAdvertised
 #smarthostLogin = ifAdvertised
 #smarthostCramMD5 = ifAdvertised
+
+# Kerberos: a keytab to get tickets with, for accounts marked `gssapi`.
+#krb5ClientKeytab =
 """

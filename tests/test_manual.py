@@ -17,7 +17,7 @@ PAGES = sorted(MANUAL.iterdir())
 KEYWORDS = {row.name for row in config._KEYWORDS.values()}
 USERS_KEYWORDS = {row.name for row in config._KEYWORDS.values() if row.user}
 # Where the default depends on the machine or the connection, the line in the sample shows what one might write.
-EXAMPLES = {"listen", "timeout", "mailerEncryption"}
+EXAMPLES = {"listen", "timeout", "mailerEncryption", "krb5PamAccount"}
 
 
 def page(name: str) -> str:

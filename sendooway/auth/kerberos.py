@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from threading import Thread
 from typing import Any, TypeVar
 
+from sendooway import one_file
 from sendooway.auth import keytab, principal
 from sendooway.auth.identity import AuthenticatorError
 from sendooway.auth.keytab import KeytabError
@@ -32,13 +33,14 @@ def check(name: str) -> str:
     Raises AuthenticatorError, which says what is missing and what brings it.
     """
     try:
+        one_file.unpack()
         # Whether it is there, without loading it.
         if importlib.machinery.PathFinder.find_spec("gssapi") is None:
             raise AuthenticatorError("the Python package gssapi is missing (Debian: python3-gssapi; pip: gssapi)")
         _load_library()
         name = name or principal.default_keytab()
         keytab.find_service(name, SERVICE)
-    except (PrincipalError, KeytabError) as error:
+    except (one_file.UnpackError, PrincipalError, KeytabError) as error:
         raise AuthenticatorError(str(error)) from None
     return name
 
@@ -208,7 +210,11 @@ class _Initiator:
 def _gssapi() -> Any:
     """The package, set up. Raises ContextError if it cannot be loaded."""
     try:
+        # Here for accounts that use it where no client may: a user has a cache of the own.
+        one_file.unpack()
         import gssapi
+    except one_file.UnpackError as error:
+        raise ContextError(str(error)) from None
     except (ImportError, OSError) as error:
         raise ContextError(f"gssapi cannot be loaded (Debian: python3-gssapi, libgssapi-krb5-2): {error}") from None
     package: Any = gssapi

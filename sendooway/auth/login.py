@@ -1,11 +1,13 @@
 """Who may log in: what holds for every back end, around what each of them says."""
 
+import contextlib
 import grp
 import os
 import pwd
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
+from sendooway import one_file
 from sendooway.auth import none, pam, principal
 from sendooway.auth.identity import AuthenticatorError, Identity, LoginError, Verdict
 from sendooway.auth.principal import PrincipalError
@@ -42,9 +44,13 @@ def check(configuration: Configuration) -> None:
 
 
 def load(configuration: Configuration) -> None:
-    """Import what logins need. Raises AuthenticatorError."""
+    """Import what logins need, and have at hand what is imported at the first ticket. Raises AuthenticatorError."""
     for authenticator in _needed(configuration):
         authenticator.load()
+    if GSSAPI in configuration.auth_mechanisms:
+        # Now, with the rights of this process. What can be wrong with it `snapshot` has logged, and offers no GSSAPI.
+        with contextlib.suppress(one_file.UnpackError):
+            one_file.unpack()
 
 
 def _needed(configuration: Configuration) -> list[Authenticator]:
