@@ -30,6 +30,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 SHEBANG = b"#!/usr/bin/python3 -IS\n"
 PACKAGES = "site-packages/"
+FIRST_SECOND = 315532800  # of 1980: a zip file knows no time before
 # gssapi has the shared objects, and nobody else needs decorator.
 NATIVE = ("gssapi", "decorator")
 # Nothing that runs.
@@ -40,12 +41,11 @@ LICENCE_NAMES = ("LICENSE", "LICENCE", "COPYING", "NOTICE", "AUTHORS")
 class Archive:
     """A zip file whose octets depend on nothing but what is put into it."""
 
-    def __init__(self, begin: bytes = b"") -> None:
+    def __init__(self, begin: bytes, seconds: int) -> None:
         self._octets = io.BytesIO()
         self._octets.write(begin)
         self._zip = zipfile.ZipFile(self._octets, "w")
-        moment = time.gmtime(max(int(os.environ["SOURCE_DATE_EPOCH"]), 315532800))  # zip knows no time before 1980
-        self._time = moment[:6]
+        self._time = time.gmtime(max(seconds, FIRST_SECOND))[:6]
 
     def add(self, name: str, octets: bytes, *, compressed: bool = True) -> None:
         entry = zipfile.ZipInfo(name, self._time)
@@ -90,7 +90,8 @@ def read_packages(zipapp: Path) -> dict[str, bytes]:
 
 
 def main(zipapp: Path, target: Path) -> None:
-    archive, native = Archive(SHEBANG), Archive()
+    # The same packages have the same digest in every build, and so need to be unpacked only once.
+    archive, native = Archive(SHEBANG, int(os.environ["SOURCE_DATE_EPOCH"])), Archive(b"", FIRST_SECOND)
     versions, manifest = {}, []
     archive.add("__main__.py", source := (ROOT / "build/main.py").read_bytes())
     archive.add("__main__.pyc", compiled("__main__.py", source))

@@ -40,9 +40,9 @@ def read(name: str) -> bytes | None:
 def unpack() -> None:
     """Make the packages with shared objects importable: above all gssapi.
 
-    They go into a folder of their own, once for each build, and are looked at each time: nobody but root and the user
-    of this process may have made or be able to change anything of it. It is /var/cache/sendooway or, under systemd, the
-    unit's CacheDirectory for root, and ~/.cache/sendooway or $XDG_CACHE_HOME/sendooway for all others.
+    They go into a folder of their own, once for each version of them, and are looked at each time: nobody but root and
+    the user of this process may have made or be able to change anything of it. It is /var/cache/sendooway or, under
+    systemd, the unit's CacheDirectory for root, and ~/.cache/sendooway or $XDG_CACHE_HOME/sendooway for all others.
 
     Call it before the process forks those that import them; again, it does nothing. Raises UnpackError.
     """
