@@ -45,9 +45,15 @@ def read_status(pid: int) -> Status:
 
 
 def title(pid: int) -> str:
-    """What `ps` shows of a process: its argument vector, or its name in brackets' place where that is empty."""
-    arguments = Path(f"/proc/{pid}/cmdline").read_bytes().rstrip(b"\0").replace(b"\0", b" ").decode()
-    return arguments or Path(f"/proc/{pid}/comm").read_text().strip()
+    """What `ps` shows of a process: its argument vector, or its name in brackets' place where that is empty.
+
+    Empty for a process that has ended meanwhile.
+    """
+    try:
+        arguments = Path(f"/proc/{pid}/cmdline").read_bytes().rstrip(b"\0").replace(b"\0", b" ").decode()
+        return arguments or Path(f"/proc/{pid}/comm").read_text().strip()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
 
 
 def is_running(pid: int) -> bool:
