@@ -7,11 +7,6 @@ import sys
 from sendooway.config import ConfigurationError, Mapping, Parsed, exposure, login_possible, parse, read
 from sendooway.options import HELP, Options, UsageError, endpoints, parse_options
 
-# sysexits(3)
-EX_OK = 0
-EX_USAGE = 64
-EX_CONFIG = 78
-
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command with these arguments (None: those of the process) and return its exit status.
@@ -22,17 +17,17 @@ def main(argv: list[str] | None = None) -> int:
         options = parse_options(sys.argv[1:] if argv is None else argv)
         if options.help:
             print(HELP, end="")
-            return EX_OK
+            return os.EX_OK
         if options.version:
             from sendooway import about
 
             print(about.describe() if options.verbose else f"sendooway {about.version()}\n", end="")
-            return EX_OK
+            return os.EX_OK
         if options.print_config:
             from sendooway.sample import SAMPLE
 
             print(SAMPLE, end="")
-            return EX_OK
+            return os.EX_OK
         if options.check_config:
             return _check_config(options)
         # Only now, so that the answers above are quick. The daemon reads the configuration itself, in a process of
@@ -42,10 +37,10 @@ def main(argv: list[str] | None = None) -> int:
         return daemon.run(options)
     except UsageError as error:
         print(f"sendooway: {error} (--help shows all options)", file=sys.stderr)
-        return EX_USAGE
+        return os.EX_USAGE
     except ConfigurationError as error:
         print(f"sendooway: {error}", file=sys.stderr)
-        return EX_CONFIG
+        return os.EX_CONFIG
 
 
 def _check_config(options: Options) -> int:
@@ -69,7 +64,7 @@ def _check_config(options: Options) -> int:
     for warning in warnings:
         print(f"warning: {warning}", file=sys.stderr)
     print(f"{options.config}: ok")
-    return EX_OK
+    return os.EX_OK
 
 
 def _check_mappings(mappings: tuple[Mapping, ...]) -> None:

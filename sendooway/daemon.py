@@ -18,12 +18,6 @@ from sendooway.privsep import single
 from sendooway.privsep.channel import Channel
 from sendooway.privsep.snapshot import SnapshotError
 
-# sysexits(3)
-EX_OK = 0
-EX_OSERR = 71
-EX_CANTCREAT = 73
-EX_CONFIG = 78
-
 
 def run(options: Options) -> int:
     """Serve until there is nothing more to serve. Returns the exit status; why it is not 0 is on standard error and in
@@ -33,21 +27,21 @@ def run(options: Options) -> int:
     Standard input is the connection with -i, if it is a socket, and where nothing says what to listen on.
     """
     if sys.platform != "linux":
-        return _fail(EX_OSERR, f"needs Linux (SOCK_SEQPACKET, prctl); this system is {sys.platform}")
+        return _fail(os.EX_OSERR, f"needs Linux (SOCK_SEQPACKET, prctl); this system is {sys.platform}")
     _tidy_standard_streams()
     if options.bind is None and _is_socket(0):
         options = replace(options, inetd=True)
     try:
         log = open_log(options.log)
     except OSError as error:
-        return _fail(EX_CANTCREAT, f"cannot open the log {options.log}: {error.strerror}")
+        return _fail(os.EX_CANTCREAT, f"cannot open the log {options.log}: {error.strerror}")
     try:
         status = _serve_one(options, log) if options.bind is None else None
         return _serve_many(options, log) if status is None else status
     except SnapshotError as error:
-        return _report(EX_CONFIG, str(error), options, log)
+        return _report(os.EX_CONFIG, str(error), options, log)
     except OSError as error:
-        return _report(EX_OSERR, f"cannot start: {error.strerror}", options, log)
+        return _report(os.EX_OSERR, f"cannot start: {error.strerror}", options, log)
 
 
 def _serve_one(options: Options, log: Log) -> int | None:
@@ -64,8 +58,8 @@ def _serve_one(options: Options, log: Log) -> int | None:
     try:
         proxy.serve_standard_streams(configuration, options, begun.monitor, log)
     except proxy.ProxyError as error:
-        return _report(EX_CONFIG, str(error), options, log)
-    return EX_OK
+        return _report(os.EX_CONFIG, str(error), options, log)
+    return os.EX_OK
 
 
 def _serve_many(options: Options, log: Log) -> int:
@@ -81,8 +75,8 @@ def _serve_many(options: Options, log: Log) -> int:
         try:
             proxy.serve(configuration, options, listeners, monitor, log)
         except proxy.ProxyError as error:
-            return _report(EX_CONFIG, str(error), options, log)
-        return EX_OK
+            return _report(os.EX_CONFIG, str(error), options, log)
+        return os.EX_OK
 
     # Proxies and agents are forked as long as we run.
     one_file.preload()

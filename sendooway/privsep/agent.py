@@ -34,7 +34,6 @@ from sendooway.privsep.messages import (
     SaslUnavailable,
 )
 from sendooway.privsep.privileges import PrivilegeError
-from sendooway.privsep.process import EX_SOFTWARE
 from sendooway.privsep.snapshot import Snapshot
 from sendooway.privsep.user import User
 from sendooway.sasl import ContextError, PasswordLogin, SaslError, TicketLogin
@@ -108,11 +107,11 @@ def run(
         return 0
     except (ProtocolError, PrivilegeError) as error:
         log.error("agent-ends", rip=visit.client, session=visit.session, state=agent.state.value, reason=str(error))
-        return EX_SOFTWARE
+        return os.EX_SOFTWARE
     except Exception as error:
         # Its text and the local variables may hold a password, so only its place is told.
         log.error("agent-failed", rip=visit.client, session=visit.session, reason=describe(error))
-        return EX_SOFTWARE
+        return os.EX_SOFTWARE
     return 0
 
 

@@ -44,11 +44,6 @@ STEADY_SECONDS = 10.0
 
 _TO_MONITOR: frozenset[type[Message]] = frozenset({ProxyReady, AgentWanted})
 
-# sysexits(3)
-EX_OSERR = 71
-EX_CANTCREAT = 73
-EX_NOPERM = 77
-
 Listener = tuple[Listen, list[socket.socket]]
 RunProxy = Callable[[Configuration, Sequence[tuple[socket.socket, Listen]], Channel, Log], int]
 
@@ -148,7 +143,7 @@ class Monitor:
             taken = snapshot.take(self._options.config, log)
         except (SnapshotError, OSError) as error:
             log.close()
-            status = snapshot.EX_CONFIG if isinstance(error, SnapshotError) else EX_OSERR
+            status = os.EX_CONFIG if isinstance(error, SnapshotError) else os.EX_OSERR
             raise StartError(status, str(error)) from error
         generation = _Generation(taken, log, [])
         try:
@@ -157,18 +152,18 @@ class Monitor:
             generation.listeners = self._bind(endpoints(self._options, taken.configuration))
         except (AuthenticatorError, UsageError) as error:
             generation.close()
-            raise StartError(snapshot.EX_CONFIG, str(error)) from error
+            raise StartError(os.EX_CONFIG, str(error)) from error
         except ListenError as error:
             generation.close()
             forbidden = isinstance(error.__cause__, PermissionError)
-            raise StartError(EX_NOPERM if forbidden else EX_OSERR, str(error)) from error
+            raise StartError(os.EX_NOPERM if forbidden else os.EX_OSERR, str(error)) from error
         generation.deadline = time.monotonic() + READY_SECONDS
         self._candidate = generation
         try:
             for _ in range(taken.configuration.workers):
                 self._start_proxy(generation)
         except OSError as error:
-            self._abandon(f"cannot start a proxy: {error.strerror}", EX_OSERR)
+            self._abandon(f"cannot start a proxy: {error.strerror}", os.EX_OSERR)
 
     def _bind(self, wanted: Iterable[Listen]) -> list[Listener]:
         """Sockets for all: those that are open already, others new. Raises ListenError, then no new one stays open."""
@@ -264,7 +259,7 @@ class Monitor:
             if status != 0:
                 generation.log.error("proxy-ended", process=proxy.pid, status=status)
         elif generation is self._candidate:
-            status = status if status > 0 else process.EX_SOFTWARE
+            status = status if status > 0 else os.EX_SOFTWARE
             self._abandon(f"a proxy ended with status {status} before all were ready", status)
         else:
             generation.log.error("proxy-ended", process=proxy.pid, status=status)
@@ -374,7 +369,7 @@ class Monitor:
             return
         if self._candidate is not None:
             if now >= self._candidate.deadline:
-                self._abandon(f"the proxies were not ready within {READY_SECONDS:g} seconds", process.EX_SOFTWARE)
+                self._abandon(f"the proxies were not ready within {READY_SECONDS:g} seconds", os.EX_SOFTWARE)
         elif self._reload and self._current is not None:
             self._try_reload()
         if self._current is not None and now >= self._next_start:
@@ -419,7 +414,7 @@ def _open(destination: str | None) -> Log:
     try:
         return open_log(destination)
     except OSError as error:
-        raise StartError(EX_CANTCREAT, f"cannot open the log {destination}: {error.strerror}") from error
+        raise StartError(os.EX_CANTCREAT, f"cannot open the log {destination}: {error.strerror}") from error
 
 
 def _receive_signals() -> int:

@@ -7,8 +7,6 @@ from collections.abc import Callable, Collection
 from sendooway.log import Log, describe
 from sendooway.privsep import kernel
 
-EX_SOFTWARE = 70  # sysexits(3)
-
 # What the monitor has handlers for. Its children hear of the terminal's ^C and of SIGHUP through it.
 _DEFAULT = (signal.SIGTERM, signal.SIGALRM, signal.SIGUSR1, signal.SIGCHLD)
 _IGNORED = (signal.SIGINT, signal.SIGHUP)
@@ -18,7 +16,7 @@ def start(title: str, run: Callable[[], int], keep: Collection[int], log: Log) -
     """Fork a process that does `run` and ends with the status that it returns. Gives the number of the process.
 
     It gets SIGTERM when its parent ends. `title` is what ps(1) shows. Of the descriptors above 2 only those of `keep`
-    and of the log stay open. What `run` raises goes to the log, and the process ends with EX_SOFTWARE. Call it only
+    and of the log stay open. What `run` raises goes to the log, and the process ends with os.EX_SOFTWARE. Call it only
     where there is one thread. Raises OSError if the system has no room for one more process.
     """
     parent = os.getpid()
@@ -32,7 +30,7 @@ def start(title: str, run: Callable[[], int], keep: Collection[int], log: Log) -
     if pid != 0:
         signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
         return pid
-    status = EX_SOFTWARE
+    status = os.EX_SOFTWARE
     try:
         _forget_signals()
         kernel.die_with_parent(signal.SIGTERM)

@@ -59,7 +59,7 @@ def _run(path: str, memory: int, answer: int, monitor_end: Channel, log: Log) ->
     os.close(null)
     taken = snapshot.publish(path, memory, answer, log)
     if taken is None:
-        return snapshot.EX_CONFIG
+        return os.EX_CONFIG
 
     from sendooway.auth import login
     from sendooway.auth.identity import AuthenticatorError
@@ -78,7 +78,7 @@ def _run(path: str, memory: int, answer: int, monitor_end: Channel, log: Log) ->
         return 0
     except ProtocolError as error:
         log.error("proxy-misbehaves", reason=str(error))
-        return process.EX_SOFTWARE
+        return os.EX_SOFTWARE
     # A second agent is not to be had.
     monitor_end.close()
     if request.client is None:

@@ -19,8 +19,6 @@ from sendooway.privsep import process
 # Reading and parsing take milliseconds, unless the file is on a file system that does not answer.
 TAKE_SECONDS = 20.0
 
-EX_CONFIG = 78  # sysexits(3)
-
 _GOOD = b"+"
 _BAD = b"-"
 
@@ -57,7 +55,7 @@ def take(path: str, log: Log) -> Snapshot:
     reading, writing = os.pipe()
 
     def run() -> int:
-        return 0 if publish(path, memory, writing, log) else EX_CONFIG
+        return 0 if publish(path, memory, writing, log) else os.EX_CONFIG
 
     pid = process.start("sendooway [configuration]", run, (memory, writing), log)
     os.close(writing)
