@@ -14,7 +14,7 @@ from dataclasses import replace
 from sendooway.config import Configuration, Listen
 from sendooway.log import Log, open_log
 from sendooway.options import Options, endpoints
-from sendooway.privsep import single
+from sendooway.privsep import process, single
 from sendooway.privsep.channel import Channel
 from sendooway.privsep.snapshot import SnapshotError
 
@@ -81,7 +81,7 @@ def _serve_many(options: Options, log: Log) -> int:
     # Proxies and agents are forked as long as we run.
     one_file.preload()
     # No terminal for PAM to take for the one that the user sits at.
-    _point_at_null(0)
+    process.point_at_null(0)
     _raise_descriptor_limit()
     try:
         return Monitor(options, run_proxy).run()
@@ -116,18 +116,11 @@ def _tidy_standard_streams() -> None:
         try:
             os.fstat(descriptor)
         except OSError:
-            _point_at_null(descriptor)
+            process.point_at_null(descriptor)
     # inetd makes all three of them the connection.
     if _is_socket(2) and os.path.sameopenfile(0, 2):
-        _point_at_null(2)
+        process.point_at_null(2)
 
 
 def _is_socket(descriptor: int) -> bool:
     return stat.S_ISSOCK(os.fstat(descriptor).st_mode)
-
-
-def _point_at_null(descriptor: int) -> None:
-    null = os.open(os.devnull, os.O_RDWR)
-    if null != descriptor:
-        os.dup2(null, descriptor)
-        os.close(null)

@@ -167,7 +167,7 @@ class Monitor:
 
     def _bind(self, wanted: Iterable[Listen]) -> list[Listener]:
         """Sockets for all: those that are open already, others new. Raises ListenError, then no new one stays open."""
-        have = {_place(listen): sockets for listen, sockets in self._current.listeners} if self._current else {}
+        have = _by_place(self._current)
         listeners: list[Listener] = []
         try:
             for listen in wanted:
@@ -186,7 +186,7 @@ class Monitor:
             self._current.log.event("ready", proxies=len(self._current.proxies))
             return
         self._current.log.event("reloaded", proxies=len(self._current.proxies))
-        _close_listeners(old.listeners, {_place(listen): sockets for listen, sockets in self._current.listeners})
+        _close_listeners(old.listeners, _by_place(self._current))
         for pid in old.proxies:
             os.kill(pid, signal.SIGUSR1)
         self._draining.append(old)
@@ -197,8 +197,7 @@ class Monitor:
         assert failed is not None
         for pid in failed.proxies:
             os.kill(pid, signal.SIGKILL)
-        keep = {_place(listen): sockets for listen, sockets in self._current.listeners} if self._current else {}
-        _close_listeners(failed.listeners, keep)
+        _close_listeners(failed.listeners, _by_place(self._current))
         if self._current is None:
             failed.log.error("start-failed", reason=reason)
             self._status = status
@@ -395,11 +394,19 @@ class Monitor:
         return max(0.0, min(due) - time.monotonic()) if due else None
 
 
-def _place(listen: Listen) -> tuple[str, int, str]:
+_Place = tuple[str, int, str]
+
+
+def _place(listen: Listen) -> _Place:
     return (listen.address, listen.port, listen.path)
 
 
-def _close_listeners(listeners: Iterable[Listener], keep: dict[tuple[str, int, str], list[socket.socket]]) -> None:
+def _by_place(generation: _Generation | None) -> dict[_Place, list[socket.socket]]:
+    """The sockets of a generation; none where there is no generation."""
+    return {_place(listen): sockets for listen, sockets in generation.listeners} if generation else {}
+
+
+def _close_listeners(listeners: Iterable[Listener], keep: dict[_Place, list[socket.socket]]) -> None:
     for listen, sockets in listeners:
         if _place(listen) in keep:
             continue

@@ -49,6 +49,16 @@ def start(title: str, run: Callable[[], int], keep: Collection[int], log: Log) -
         os._exit(status)
 
 
+def point_at_null(*descriptors: int) -> None:
+    """What is written to them goes nowhere from now on, and nothing is read from them. Those that are closed open."""
+    null = os.open(os.devnull, os.O_RDWR)
+    for descriptor in descriptors:
+        if descriptor != null:
+            os.dup2(null, descriptor)
+    if null not in descriptors:
+        os.close(null)
+
+
 def _forget_signals() -> None:
     signal.set_wakeup_fd(-1)
     for number in _DEFAULT:

@@ -53,10 +53,7 @@ def begin(path: str, log: Log) -> Begun:
 
 def _run(path: str, memory: int, answer: int, monitor_end: Channel, log: Log) -> int:
     # Nothing of the client's connection is for this process.
-    null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
-    os.dup2(null, 0)
-    os.dup2(null, 1)
-    os.close(null)
+    process.point_at_null(0, 1)
     taken = snapshot.publish(path, memory, answer, log)
     if taken is None:
         return os.EX_CONFIG
