@@ -28,7 +28,8 @@ _SOCKET_PATH_LIMIT = 107
 _SECONDS_LIMIT = 2**31 - 1
 _OCTETS_LIMIT = 2**63 - 1
 
-_PORTS = {"smtp": 25, "submission": 587, "submissions": 465, "smtps": 465}  # RFC 5321, RFC 6409, RFC 8314
+# RFC 5321, RFC 6409, RFC 8314. A table of our own, as /etc/services differs between systems and may be missing.
+SERVICES = {"smtp": 25, "submission": 587, "submissions": 465, "smtps": 465}
 # Compiled at first use, which a start with a plain configuration never comes to.
 _CONTROL = r"[\x00-\x08\x0a-\x1f\x7f-\x9f]"
 _LOCALNAME = r"[A-Za-z0-9._-]{1,255}|\[[A-Za-z0-9.:-]{1,253}\]"
@@ -279,12 +280,12 @@ def parse_port(value: str) -> int:
 
     Raises ValueError, with a predicate that says what would be right, for all else.
     """
-    if value.lower() in _PORTS:
-        return _PORTS[value.lower()]
+    if value.lower() in SERVICES:
+        return SERVICES[value.lower()]
     try:
         return _number(value, 1, 65535)
     except ValueError:
-        raise ValueError(f"is not a port: a number from 1 to 65535, {_either(list(_PORTS))}") from None
+        raise ValueError(f"is not a port: a number from 1 to 65535, {_either(list(SERVICES))}") from None
 
 
 def _listen(value: str) -> tuple[Listen, ...]:
@@ -583,6 +584,11 @@ def _check(configuration: Configuration, found: _Found) -> None:
         )
 
 
+def is_loopback(address: str) -> bool:
+    """Whether a numeric address is this machine's own: what is said there crosses no network."""
+    return address == "::1" or address.startswith("127.")
+
+
 def login_possible(configuration: Configuration, listen: Listen) -> bool:
     """Can a client that connects to `listen` log in at all, as long as -S does not waive TLS?
 
@@ -592,7 +598,7 @@ def login_possible(configuration: Configuration, listen: Listen) -> bool:
     if configuration.ssl_cert:
         return True
     if configuration.mailer_encryption is None:
-        return bool(listen.path) or listen.address == "::1" or listen.address.startswith("127.")
+        return bool(listen.path) or is_loopback(listen.address)
     return configuration.mailer_encryption is not Encryption.REQUIRED
 
 

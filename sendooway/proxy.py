@@ -11,13 +11,13 @@ import stat
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from sendooway.config import Configuration, Encryption, Listen
+from sendooway.config import Configuration, Encryption, Listen, is_loopback
 from sendooway.log import Log
 from sendooway.net import tls
 from sendooway.net.stream import PipeTransport, SocketTransport, Stream, Transport
 from sendooway.net.tls import TlsError
 from sendooway.options import Options
-from sendooway.privsep import kernel, privileges
+from sendooway.privsep import kernel, privileges, process
 from sendooway.privsep.channel import Channel
 from sendooway.privsep.messages import ProxyReady
 from sendooway.privsep.privileges import PrivilegeError
@@ -160,17 +160,15 @@ def _shared(
 
 
 def _peer(address: str, *, tls: bool) -> Peer:
-    local = address in (LOCAL, "::1") or address.startswith("127.")
-    return Peer("" if address == LOCAL else address, local, tls=tls)
+    if address == LOCAL:
+        return Peer("", local=True, tls=tls)
+    return Peer(address, is_loopback(address), tls=tls)
 
 
 def _open_standard_streams(options: Options) -> tuple[Transport, Peer]:
     """The connection, on descriptors of its own; what reads or writes 0 and 1 then gets nothing of it."""
     reading, writing = os.dup(0), os.dup(1)
-    null = os.open(os.devnull, os.O_RDWR)
-    os.dup2(null, 0)
-    os.dup2(null, 1)
-    os.close(null)
+    process.point_at_null(0, 1)
     if not stat.S_ISSOCK(os.fstat(reading).st_mode) or not os.path.sameopenfile(reading, writing):
         peer = Peer("", local=True, can_tls=False, lf_ends_line=True)
         return PipeTransport(reading, writing), peer

@@ -7,6 +7,7 @@ gets them back as they were; everywhere else they are refused.
 from types import TracebackType
 
 from sendooway.accounts.account import AccountsError, Origin
+from sendooway.config import SERVICES
 from sendooway.secret import Secret
 
 
@@ -34,9 +35,6 @@ class at:
             raise AccountsError(self.origin, error.reason) from None
 
 
-# RFC 5321, RFC 6409, RFC 8314. A table of our own, as /etc/services differs between systems and may be missing.
-_SERVICES = {"smtp": 25, "submission": 587, "submissions": 465, "smtps": 465}
-
 _NEVER_IN_HOSTS = frozenset(" \"#$&'()*+,/;<=>?@[\\]^`{|}")
 
 
@@ -52,9 +50,9 @@ def parse_port(text: str) -> int:
     """A port from 1 to 65535, or the name of a service."""
     if text.isascii() and text.isdigit() and len(text) <= 5 and 1 <= int(text) <= 65535:
         return int(text)
-    if text.lower() in _SERVICES:
-        return _SERVICES[text.lower()]
-    raise BadValue(f"the port must be a number from 1 to 65535, or one of {', '.join(_SERVICES)}")
+    if text.lower() in SERVICES:
+        return SERVICES[text.lower()]
+    raise BadValue(f"the port must be a number from 1 to 65535, or one of {', '.join(SERVICES)}")
 
 
 def parse_username(text: str) -> str:

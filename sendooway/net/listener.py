@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from sendooway.config import Listen
+from sendooway.config import Listen, is_loopback
 from sendooway.log import Log, describe
 
 _BACKLOG = 128
@@ -124,7 +124,7 @@ def serve(
 def source(address: str) -> str:
     """Of whom an address is, to count what each may take: of an IPv6 address the network of 64 bits, all of which one
     host can have. Empty for this machine, where a webmail or a tunnel speaks for many, and for what is no address."""
-    if address == "::1" or address.startswith("127."):
+    if is_loopback(address):
         return ""
     try:
         number = socket.inet_pton(socket.AF_INET6, address.partition("%")[0])

@@ -6,6 +6,7 @@ from sendooway.net.stream import Stream
 from sendooway.privsep import channel as channels
 from sendooway.privsep.channel import Channel, ChannelClosed
 from sendooway.privsep.messages import (
+    CA_LIMIT,
     AccountFound,
     AccountMissing,
     AgentWanted,
@@ -31,9 +32,6 @@ from sendooway.secret import Secret
 LOGIN_SECONDS = 120.0
 LOOK_UP_SECONDS = 10.0
 SASL_SECONDS = 10.0
-
-# Ten times the bundle that systems come with.
-CA_LIMIT = 4 << 20  # octets
 
 _LOGIN_ANSWERS = frozenset({LoginChallenge, LoginDone, LoginRefused})
 _LOOK_UP_ANSWERS = frozenset({AccountFound, AccountMissing, LookUpFailed})

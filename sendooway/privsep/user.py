@@ -19,6 +19,7 @@ from sendooway.auth.identity import Identity
 from sendooway.config import ConfigurationError, Mapping, Use, UserSettings, parse_user_include
 from sendooway.log import Log
 from sendooway.privsep.messages import (
+    CA_LIMIT,
     AccountFound,
     AccountMissing,
     LookUpFailed,
@@ -37,8 +38,6 @@ _AGAIN_SECONDS = 0.5
 # The client's reply has no room for more, and a datagram neither.
 SEARCHED_LIMIT = 30
 REASON_LIMIT = 1000  # characters
-
-CA_LIMIT = 4 << 20  # octets; ten times the bundle that systems come with
 
 
 class User:
