@@ -60,7 +60,7 @@ $(DIST_READY): $(READY) build/requirements-dist.txt
 	@touch $@
 
 # The newest versions that pyproject.toml allows, for every Python from 3.11 on, with the hashes of PyPI.
-COMPILE := $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
+COMPILE := $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-strip-extras \
 	--no-config --custom-compile-command 'make lock' pyproject.toml
 lock: $(READY)
 	$(BIN)/python -m pip install --quiet uv
