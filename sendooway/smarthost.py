@@ -6,7 +6,9 @@ Does what the dialogue of `smtp/client.py` says: sends, receives, begins TLS, an
 import contextlib
 import ssl
 from binascii import b2a_base64
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from sendooway.accounts.account import Security
 from sendooway.log import Log
@@ -14,7 +16,6 @@ from sendooway.net import tls
 from sendooway.net.deadline import Deadline
 from sendooway.net.dial import DialError, dial
 from sendooway.net.stream import ConnectionLost, SocketTransport, Stream
-from sendooway.privsep.client import Agent
 from sendooway.privsep.messages import AccountFound, SaslResponse, SaslUnavailable
 from sendooway.secret import Secret
 from sendooway.smtp import client as dialogue
@@ -50,6 +51,20 @@ class Wishes:
 
     def seconds(self, limit: float) -> float:
         return limit if self.timeout is None else min(limit, self.timeout)
+
+
+class Login(Protocol):
+    """Who says the messages of a login: an agent, or the process itself where it is the user's own."""
+
+    def begin_sasl(
+        self, number: int, offered: tuple[str, ...], refused: tuple[str, ...]
+    ) -> SaslResponse | SaslUnavailable: ...
+
+    def continue_sasl(self, challenge: bytes) -> SaslResponse | SaslUnavailable: ...
+
+
+Watch = Callable[[Step, Outcome], None]
+"""Hears of each step that is done, and what came of it."""
 
 
 class Smarthost:
@@ -93,20 +108,20 @@ class Smarthost:
         self.stream.close()
 
 
-def connect(account: AccountFound, wishes: Wishes, agent: Agent, log: Log, stop: int | None) -> Smarthost:
+def connect(account: AccountFound, wishes: Wishes, login: Login, log: Log, stop: int | None) -> Smarthost:
     """Dials, secures and logs in as the account says. Raises SmarthostError naming the stage, and Stopping."""
     try:
-        return _attempt(account, wishes, agent, stop, wishes.context)
+        return _attempt(account, wishes, login, stop, wishes.context)
     except tls.CertificateError as error:
         if account.check_certificate:
             raise SmarthostError(Stage.TLS, f"its certificate is not valid: {error}") from error
         log.warning("certificate-ignored", smarthost=f"{account.host}:{account.port}", reason=str(error))
     # The handshake had to be given up to learn what is wrong with the certificate.
-    return _attempt(account, wishes, agent, stop, tls.unverified(wishes.context))
+    return _attempt(account, wishes, login, stop, tls.unverified(wishes.context))
 
 
 def _attempt(
-    account: AccountFound, wishes: Wishes, agent: Agent, stop: int | None, context: ssl.SSLContext
+    account: AccountFound, wishes: Wishes, login: Login, stop: int | None, context: ssl.SSLContext
 ) -> Smarthost:
     """One connection. Raises tls.CertificateError beside what `connect` raises."""
     try:
@@ -115,21 +130,42 @@ def _attempt(
         raise SmarthostError(Stage.CONNECT, str(error), broken=True) from error
     stream = Stream(SocketTransport(sock), stop)
     try:
-        return _Preparation(account, wishes, agent, stream, context).run()
+        return prepare(account, wishes, login, stream, context, _unseen)
     except BaseException:
         stream.close()
         raise
+
+
+def prepare(
+    account: AccountFound, wishes: Wishes, login: Login, stream: Stream, context: ssl.SSLContext, watch: Watch
+) -> Smarthost:
+    """All of it on a connection that has just been made, which stays open whatever comes.
+
+    Raises SmarthostError naming the stage, tls.CertificateError and Stopping.
+    """
+    return _Preparation(account, wishes, login, stream, context, watch).run()
+
+
+def _unseen(step: Step, outcome: Outcome) -> None:
+    pass
 
 
 class _Preparation:
     """Does the steps of the dialogue on a connection that has just been made."""
 
     def __init__(
-        self, account: AccountFound, wishes: Wishes, agent: Agent, stream: Stream, context: ssl.SSLContext
+        self,
+        account: AccountFound,
+        wishes: Wishes,
+        login: Login,
+        stream: Stream,
+        context: ssl.SSLContext,
+        watch: Watch,
     ) -> None:
         self._account = account
         self._wishes = wishes
-        self._agent = agent
+        self._login = login
+        self._watch = watch
         self._stream = stream
         self._context = context
         self._replies = ReplyReader()
@@ -142,6 +178,7 @@ class _Preparation:
         try:
             if security is Security.SMTPS:
                 self._secure()
+                self._watch(Secure(), None)
             steps = dialogue.prepare(
                 self._wishes.ehlo_name, starttls=security is Security.STARTTLS, log_in=bool(account.username)
             )
@@ -164,7 +201,9 @@ class _Preparation:
         outcome: Outcome = None
         try:
             while True:
-                outcome = self._do(steps.send(outcome))
+                step = steps.send(outcome)
+                outcome = self._do(step)
+                self._watch(step, outcome)
         except StopIteration as end:
             offers: Capabilities = end.value
             return offers
@@ -184,9 +223,9 @@ class _Preparation:
                 self._secure()
                 return None
             case BeginLogin(offered, refused):
-                return self._say(self._agent.begin_sasl(self._account.number, offered, refused))
+                return self._say(self._login.begin_sasl(self._account.number, offered, refused))
             case ContinueLogin(challenge):
-                return self._say(self._agent.continue_sasl(challenge))
+                return self._say(self._login.continue_sasl(challenge))
 
     def _deadline(self, stage: Stage) -> Deadline:
         self._stage = stage

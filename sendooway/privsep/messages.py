@@ -24,6 +24,9 @@ from sendooway.secret import Secret
 # Far above the longest message (an AUTH line of 12288 octets), far below what the kernel takes as one datagram.
 SIZE_LIMIT = 65536
 
+# Of a reason: the client's reply has no room for more.
+REASON_LIMIT = 1000  # characters
+
 # The file of trusted certificates whose descriptor may travel beside LoginDone: ten times what systems come with.
 CA_LIMIT = 4 << 20  # octets
 

@@ -10,16 +10,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from sendooway import sasl
 from sendooway.accounts import user_file
 from sendooway.accounts.account import Account, AccountsError, NoAccount, Origin
 from sendooway.accounts.lookup import expand, look_up
-from sendooway.auth import kerberos
 from sendooway.auth.identity import Identity
-from sendooway.config import ConfigurationError, Mapping, Use, UserSettings, parse_user_include
+from sendooway.config import ConfigurationError, Mapping, UserSettings, parse_user_include
 from sendooway.log import Log
 from sendooway.privsep.messages import (
     CA_LIMIT,
+    REASON_LIMIT,
     AccountFound,
     AccountMissing,
     LookUpFailed,
@@ -27,9 +26,9 @@ from sendooway.privsep.messages import (
     SaslResponse,
     SaslUnavailable,
 )
+from sendooway.privsep.smarthost_login import SmarthostLogin
 from sendooway.privsep.snapshot import Snapshot
-from sendooway.sasl import GSSAPI, ContextError, SaslError
-from sendooway.secret import Secret
+from sendooway.sasl import ContextError
 
 # For all files of one look-up together: a network file system or an automounter may take its time, or for ever.
 READ_SECONDS = 5.0
@@ -37,7 +36,6 @@ _AGAIN_SECONDS = 0.5
 
 # The client's reply has no room for more, and a datagram neither.
 SEARCHED_LIMIT = 30
-REASON_LIMIT = 1000  # characters
 
 
 class User:
@@ -59,8 +57,7 @@ class User:
         # By their number, which names them to the proxy.
         self._accounts: list[Account] = []
         self._last: Account | None = None
-        self._dialogue: sasl.Client | None = None
-        self._mechanism = ""
+        self._login: SmarthostLogin | None = None
         self._client_keytab = ""
         self._exposed: dict[str, bool] = {}  # files that others may read; true: the log has said so
         self.settings: UserSettings = snapshot.configuration.user_settings
@@ -107,37 +104,23 @@ class User:
         if not 0 <= number < len(self._accounts) or not self._accounts[number].logs_in:
             raise ProtocolError("a SaslBegin for an account that it cannot be for")
         account = self._accounts[number]
-        possible = _possible(account)
-        never = self._with(Use.NEVER) & possible
-        useless = never | (frozenset(sasl.STRENGTH) - possible)
-        failures: tuple[str, ...] = ()
-        while mechanism := sasl.choose(offered, self._with(Use.ALWAYS_TRY), useless, refused):
-            self._mechanism = mechanism
-            try:
-                self._dialogue = self._begin(mechanism, account)
-                return self._response(next(self._dialogue))
-            except ContextError as error:
-                self._warn_of_ticket(account.host, error)
-                failures += (f"{mechanism}: {error}",)
-                refused += (mechanism,)
-        self._dialogue = None
-        return SaslUnavailable("; ".join(failures)[:REASON_LIMIT] or _unavailable(offered, refused, never, possible))
+        self._login = SmarthostLogin(
+            account,
+            self.settings,
+            self._tickets,
+            self._client_keytab,
+            lambda error: self._warn_of_ticket(account.host, error),
+        )
+        return self._login.begin(offered, refused)
 
     def _warn_of_ticket(self, host: str, error: ContextError) -> None:
-        for cause in error.causes or (error,):
-            self._log.warning(
-                "no-ticket",
-                user=self._identity.name,
-                smarthost=host,
-                reason=str(cause),
-                remedy=cause.remedy or None,
-            )
-
-    def _begin(self, mechanism: str, account: Account) -> sasl.Client:
-        if mechanism == GSSAPI:
-            return sasl.gssapi.client(kerberos.initiate(account.host, self._tickets, self._client_keytab))
-        assert account.credentials is not None
-        return sasl.client(mechanism, account.credentials.username, account.credentials.password)
+        self._log.warning(
+            "no-ticket",
+            user=self._identity.name,
+            smarthost=host,
+            reason=str(error),
+            remedy=error.remedy or None,
+        )
 
     def _username(self, account: Account) -> str:
         """The login at a smarthost. A ticket is the user's own."""
@@ -147,27 +130,9 @@ class User:
 
     def continue_sasl(self, challenge: bytes) -> SaslResponse | SaslUnavailable:
         """Answer a challenge of the smarthost. Raises ProtocolError if no login was begun."""
-        if self._dialogue is None:
+        if self._login is None:
             raise ProtocolError("a SaslContinue without a login")
-        try:
-            return self._response(self._dialogue.send(challenge))
-        except (ContextError, SaslError) as error:
-            self._dialogue = None
-            return SaslUnavailable(str(error))
-
-    def _response(self, octets: bytes | None) -> SaslResponse:
-        return SaslResponse(self._mechanism, None if octets is None else Secret(octets))
-
-    def _with(self, use: Use) -> frozenset[str]:
-        """The mechanisms that the user wants to be used so."""
-        settings = self.settings
-        uses = {
-            GSSAPI: settings.smarthost_gssapi,
-            "CRAM-MD5": settings.smarthost_cram_md5,
-            "PLAIN": settings.smarthost_plain,
-            "LOGIN": settings.smarthost_login,
-        }
-        return frozenset(mechanism for mechanism, wanted in uses.items() if wanted is use)
+        return self._login.respond(challenge)
 
     def _read(self, path: str) -> str:
         file = user_file.read(path, self._identity.uid)
@@ -257,20 +222,3 @@ def _shortened(searched: tuple[str, ...]) -> tuple[str, ...]:
     more = len(searched) - SEARCHED_LIMIT
     names = tuple(name[:REASON_LIMIT] for name in searched[:SEARCHED_LIMIT])
     return (*names, f"and {more} more") if more > 0 else names
-
-
-def _possible(account: Account) -> frozenset[str]:
-    """The mechanisms that this account has a secret for."""
-    return frozenset((GSSAPI,) if account.gssapi else ()).union(sasl.CLIENTS if account.credentials else ())
-
-
-def _unavailable(
-    offered: tuple[str, ...], refused: tuple[str, ...], never: frozenset[str], possible: frozenset[str]
-) -> str:
-    supported = [mechanism for mechanism in sasl.STRENGTH if mechanism in possible]
-    parts = [f"offered: {' '.join(offered) or 'none'}", f"supported: {' '.join(supported)}"]
-    if never:
-        parts.append(f"not allowed here: {' '.join(sorted(never))}")
-    if refused:
-        parts.append(f"refused before: {' '.join(refused)}")
-    return f"no mechanism to log in with is left ({'; '.join(parts)})"

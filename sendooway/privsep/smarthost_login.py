@@ -1,0 +1,102 @@
+"""A login at a smarthost, as the user: which mechanism, and what it says. The network is not known here."""
+
+from collections.abc import Callable
+
+from sendooway import sasl
+from sendooway.accounts.account import Account
+from sendooway.auth import kerberos
+from sendooway.config import Use, UserSettings
+from sendooway.privsep.messages import REASON_LIMIT, ProtocolError, SaslResponse, SaslUnavailable
+from sendooway.sasl import GSSAPI, ContextError, SaslError
+from sendooway.secret import Secret
+
+
+class SmarthostLogin:
+    """The logins with one account, one after the other.
+
+    `tickets` is what the client delegated, None: nothing. `client_keytab` is a path, empty: none but the system's.
+    `warn` hears of tickets that cannot be had.
+    """
+
+    def __init__(
+        self,
+        account: Account,
+        settings: UserSettings,
+        tickets: object | None,
+        client_keytab: str,
+        warn: Callable[[ContextError], None],
+    ) -> None:
+        self._account = account
+        self._settings = settings
+        self._tickets = tickets
+        self._client_keytab = client_keytab
+        self._warn = warn
+        self._mechanism = ""
+        self._dialogue: sasl.Client | None = None
+
+    def begin(self, offered: tuple[str, ...], refused: tuple[str, ...]) -> SaslResponse | SaslUnavailable:
+        """With the strongest mechanism of those `offered` that the smarthost has not `refused`."""
+        possible = _possible(self._account)
+        never = self._with(Use.NEVER) & possible
+        useless = never | (frozenset(sasl.STRENGTH) - possible)
+        failures: tuple[str, ...] = ()
+        while mechanism := sasl.choose(offered, self._with(Use.ALWAYS_TRY), useless, refused):
+            self._mechanism = mechanism
+            try:
+                self._dialogue = self._open(mechanism)
+                return self._response(next(self._dialogue))
+            except ContextError as error:
+                for cause in error.causes or (error,):
+                    self._warn(cause)
+                failures += (f"{mechanism}: {error}",)
+                refused += (mechanism,)
+        self._dialogue = None
+        return SaslUnavailable("; ".join(failures)[:REASON_LIMIT] or _unavailable(offered, refused, never, possible))
+
+    def respond(self, challenge: bytes) -> SaslResponse | SaslUnavailable:
+        """Answer a challenge of the smarthost. Raises ProtocolError if no login was begun."""
+        if self._dialogue is None:
+            raise ProtocolError("a SaslContinue without a login")
+        try:
+            return self._response(self._dialogue.send(challenge))
+        except (ContextError, SaslError) as error:
+            self._dialogue = None
+            return SaslUnavailable(str(error))
+
+    def _open(self, mechanism: str) -> sasl.Client:
+        account = self._account
+        if mechanism == GSSAPI:
+            return sasl.gssapi.client(kerberos.initiate(account.host, self._tickets, self._client_keytab))
+        assert account.credentials is not None
+        return sasl.client(mechanism, account.credentials.username, account.credentials.password)
+
+    def _response(self, octets: bytes | None) -> SaslResponse:
+        return SaslResponse(self._mechanism, None if octets is None else Secret(octets))
+
+    def _with(self, use: Use) -> frozenset[str]:
+        """The mechanisms that the user wants to be used so."""
+        settings = self._settings
+        uses = {
+            GSSAPI: settings.smarthost_gssapi,
+            "CRAM-MD5": settings.smarthost_cram_md5,
+            "PLAIN": settings.smarthost_plain,
+            "LOGIN": settings.smarthost_login,
+        }
+        return frozenset(mechanism for mechanism, wanted in uses.items() if wanted is use)
+
+
+def _possible(account: Account) -> frozenset[str]:
+    """The mechanisms that this account has a secret for."""
+    return frozenset((GSSAPI,) if account.gssapi else ()).union(sasl.CLIENTS if account.credentials else ())
+
+
+def _unavailable(
+    offered: tuple[str, ...], refused: tuple[str, ...], never: frozenset[str], possible: frozenset[str]
+) -> str:
+    supported = [mechanism for mechanism in sasl.STRENGTH if mechanism in possible]
+    parts = [f"offered: {' '.join(offered) or 'none'}", f"supported: {' '.join(supported)}"]
+    if never:
+        parts.append(f"not allowed here: {' '.join(sorted(never))}")
+    if refused:
+        parts.append(f"refused before: {' '.join(refused)}")
+    return f"no mechanism to log in with is left ({'; '.join(parts)})"
