@@ -69,19 +69,15 @@ def _check_config(options: Options) -> int:
 
 def _check_mappings(mappings: tuple[Mapping, ...]) -> None:
     """Raise ConfigurationError for the first mapping that no user could use; users' files are not looked at."""
-    from sendooway.accounts.account import AccountsError, NoAccount
-    from sendooway.accounts.lookup import look_up
+    from sendooway.accounts.account import AccountsError
+    from sendooway.accounts.lookup import list_accounts
+    from sendooway.accounts.user_file import NoFiles
     from sendooway.auth.identity import Identity
-
-    def missing(path: str) -> str:
-        raise FileNotFoundError(path)
 
     anybody = Identity("user", 0, 0, "/home/user")
     for mapping in mappings:
         try:
-            look_up("", (mapping,), anybody, missing, None)
-        except NoAccount:
-            continue
+            list_accounts(mapping, anybody, NoFiles())
         except AccountsError as error:
             raise ConfigurationError(error.origin, "smarthostMapping", error.reason) from None
 

@@ -61,15 +61,23 @@ class Account:
 
 @dataclass(frozen=True)
 class Unusable:
-    """An account that a file names without all that a login needs. `reason` says what is missing and what to do.
+    """An account that a file names and that cannot serve. `reason` says what is missing or in the way, and what to do.
 
     A file may leave out a password for good reasons, so this is no error of the file: its other accounts serve.
-    But a sender whom `patterns` match is refused, instead of being served by an account that comes later.
+    But a sender whom the patterns match is refused, instead of being served by an account that comes later.
+
+    `origin` is the place that is to blame; `account` is what is known, to be shown and not to be used, and `username`
+    the login that its credentials would have, empty where none is known.
     """
 
-    patterns: tuple[str, ...]
+    account: Account
     reason: str
     origin: Origin = field(compare=False)
+    username: str = ""
+
+    @property
+    def patterns(self) -> tuple[str, ...]:
+        return self.account.patterns
 
 
 class AccountsError(Exception):
@@ -82,6 +90,10 @@ class AccountsError(Exception):
         super().__init__(f"{origin}: {reason}")
         self.origin = origin
         self.reason = reason
+
+
+class NoAccountFile(AccountsError):
+    """This is not at all a file of the kind that was looked for."""
 
 
 class NoAccount(Exception):

@@ -11,11 +11,14 @@ A value with blanks stands in double quotes. In values, a backslash is a backsla
 """
 
 import re
+from dataclasses import replace
 
 from sendooway.accounts import fetchmailrc, pattern
 from sendooway.accounts.account import Account, AccountsError, Credentials, Origin, Security, Unusable
-from sendooway.accounts.fetchmailrc import Annotation, User
+from sendooway.accounts.entry import Entry, Retriever
+from sendooway.accounts.fetchmailrc import Annotation, Poll, User
 from sendooway.accounts.value import BadValue, at, parse_host, parse_password, parse_port, parse_username
+from sendooway.auth.identity import Identity
 from sendooway.secret import Secret
 
 _FLAGS = {"tls": "tls", "ssl": "ssl", "nocertcheck": "noCertCheck", "noauth": "noAuth", "gssapi": "gssapi"}
@@ -24,20 +27,44 @@ _KEYS = {**_FLAGS, "server": "server", "port": "port", "user": "user", "pass": "
 _BLANKS = " \t\r\n"
 
 
-def parse(text: str, file: str) -> tuple[Account | Unusable, ...]:
-    """The accounts of a file, as written. `text` is decoded from UTF-8 with `surrogateescape`.
+def parse(text: str, file: str, owner: Identity) -> tuple[Entry, ...]:
+    """The mailboxes of a file, as written, with their accounts. `text` is decoded from UTF-8 with `surrogateescape`.
+
+    A mailbox without a user name is that of `owner`, as it is for fetchmail.
 
     Raises AccountsError, with the line, for what fetchmail itself would not read, and for an annotation with an
     unknown key or a bad value, an account without `server`, or one that no `address` closes.
     """
     run_control = fetchmailrc.parse(text, file)
-    accounts: list[Account | Unusable] = []
+    entries: list[Entry] = []
     for stretch in run_control.stray:
-        accounts += _accounts(stretch, None, file)
+        entries += [Entry(draft.origin, _account(draft, None, owner)) for draft in _drafts(stretch, file)]
     for poll in run_control.polls:
         for user in poll.users:
-            accounts += _accounts(user.annotations, user, file)
-    return tuple(sorted(accounts, key=lambda account: account.origin))
+            retriever = _retriever(poll, user, owner)
+            drafts = _drafts(user.annotations, file)
+            entries += [Entry(draft.origin, _account(draft, user, owner), retriever) for draft in drafts]
+            if not drafts:
+                entries.append(Entry(Origin(file, user.line), None, retriever))
+    return tuple(sorted(entries, key=lambda entry: entry.origin))
+
+
+def _retriever(poll: Poll, user: User, owner: Identity) -> Retriever:
+    names = [here if there is None else (here, there) for here, there in user.local_names] or [owner.name]
+    return Retriever(
+        server=poll.server,
+        via=poll.via,
+        port=poll.port,
+        protocol=poll.protocol,
+        ssl=user.ssl,
+        username=_remote(user, owner),
+        password=user.password,
+        local_names=(*names, "*") if user.wildcard else tuple(names),
+    )
+
+
+def _remote(user: User, owner: Identity) -> str:
+    return owner.name if user.remote is None else user.remote
 
 
 class _Draft:
@@ -57,7 +84,7 @@ class _Draft:
         self.patterns: list[str] = []
 
 
-def _accounts(annotations: tuple[Annotation, ...], user: User | None, file: str) -> list[Account | Unusable]:
+def _drafts(annotations: tuple[Annotation, ...], file: str) -> list[_Draft]:
     drafts: list[_Draft] = []
     keys: set[str] = set()
     for annotation in annotations:
@@ -71,7 +98,7 @@ def _accounts(annotations: tuple[Annotation, ...], user: User | None, file: str)
                 raise BadValue(f"#sendooway:{key} stands twice before the address that closes the account")
             keys.add(key)
             _set(drafts[-1], key, value)
-    return [_account(draft, user) for draft in drafts]
+    return drafts
 
 
 def _set(draft: _Draft, key: str, value: str) -> None:
@@ -122,33 +149,33 @@ def _parse_annotation(text: str) -> tuple[str, str]:
     return key, value
 
 
-def _account(draft: _Draft, user: User | None) -> Account | Unusable:
+def _account(draft: _Draft, user: User | None, owner: Identity) -> Account | Unusable:
     if not draft.patterns:
         raise AccountsError(draft.origin, "no #sendooway:address closes this account before its user's part ends")
     if draft.host is None:
         raise AccountsError(draft.origin, "#sendooway:server is missing before the address that closes this account")
-    patterns = tuple(draft.patterns)
-    credentials = None
-    if draft.password_login and not draft.no_auth:
-        username = draft.username
-        if username is None and user and user.remote:
-            with at(Origin(draft.origin.file, user.line)):
-                username = parse_username(user.remote)
-        password = draft.password or (user.password if user else None)
-        if username is not None and password is not None:
-            credentials = Credentials(username, password)
-        elif not draft.gssapi:
-            missing = ("user name", "user") if username is None else ("password", "pass")
-            reason = "no {}: add #sendooway:{}, or #sendooway:noAuth, or `{}` to the fetchmail entry"
-            return Unusable(patterns, reason.format(*missing, missing[1]), draft.origin)
     security = draft.security or Security.NONE
-    return Account(
-        patterns=patterns,
+    account = Account(
+        patterns=tuple(draft.patterns),
         host=draft.host,
         port=security.default_port if draft.port is None else draft.port,
         security=security,
         check_certificate=draft.check_certificate,
-        credentials=credentials,
+        credentials=None,
         origin=draft.origin,
         gssapi=draft.gssapi,
     )
+    if draft.no_auth or not draft.password_login:
+        return account
+    username = draft.username
+    if username is None and user and (remote := _remote(user, owner)):
+        with at(Origin(draft.origin.file, user.line)):
+            username = parse_username(remote)
+    password = draft.password or (user.password if user else None)
+    if username is not None and password is not None:
+        return replace(account, credentials=Credentials(username, password))
+    if draft.gssapi:
+        return account
+    missing = ("user name", "user") if username is None else ("password", "pass")
+    reason = "no {}: add #sendooway:{}, or #sendooway:noAuth, or `{}` to the fetchmail entry"
+    return Unusable(account, reason.format(*missing, missing[1]), draft.origin, username or "")

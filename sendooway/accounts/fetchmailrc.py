@@ -393,7 +393,7 @@ class _Parser:
                     server=server,
                     via=options.get("via"),
                     skip=keyword == "skip",
-                    protocol=options.get("protocol", "AUTO"),
+                    protocol=options.get("protocol", "auto"),
                     port=options.get("port"),
                     users=tuple(mailbox.user(defaults) for mailbox in self.users(first)),
                     line=line,
@@ -471,7 +471,7 @@ class _Parser:
             case _Argument.PROTOCOL if value in ("kpop", "KPOP"):
                 return {name: "POP3", "port": "kpop"}
             case _Argument.PROTOCOL:
-                value = "POP3" if value in ("sdps", "SDPS") else value.upper()
+                value = {"sdps": "POP3", "auto": "auto"}.get(value.lower(), value.upper())
             case _Argument.PORT | _Argument.SERVICE:
                 name = "port"
                 if _is_number(value):

@@ -11,10 +11,16 @@ What is missing of server, username and password comes from `[retriever]`, which
 Kerberos tickets log in; where they do not, a user name with its password, if there are both.
 """
 
+import re
+from dataclasses import replace
+
 from sendooway.accounts import getmailrc, pattern
-from sendooway.accounts.account import Account, AccountsError, Credentials, Security, Unusable
+from sendooway.accounts.account import Account, AccountsError, Credentials, Origin, Security, Unusable
+from sendooway.accounts.entry import Entry, Retriever
 from sendooway.accounts.getmailrc import Line, Section
 from sendooway.accounts.value import at, parse_host, parse_password, parse_port, parse_username
+from sendooway.auth.identity import Identity
+from sendooway.secret import Secret
 
 _TYPES = {
     "SimpleSMTPSender": Security.NONE,
@@ -28,18 +34,47 @@ _BOOLEANS = {
 }
 
 
-def parse(text: str, file: str) -> tuple[Account | Unusable, ...]:
-    """The account of a file; none where the file has no `[sender]`. `text` is decoded with `surrogateescape`.
+# What getmail calls its retrievers: `SimpleIMAPSSLRetriever`, `MultidropSDPSRetriever` and so on.
+_RETRIEVER = r"(?:Simple|BrokenUIDL|Multidrop)(POP3|IMAP|SDPS)(SSL)?Retriever"
+
+
+def parse(text: str, file: str, owner: Identity) -> tuple[Entry, ...]:
+    """The mailbox of a file with its account: none where the file has no `[sender]`, but only a `[retriever]`.
+
+    `text` is decoded with `surrogateescape`. A file with neither section has nothing.
 
     Raises AccountsError, with the line, for what getmail itself would not read, and in `[sender]` for a bad value, or a
     missing type, server or address.
     """
     sections = getmailrc.parse(text, file, repeatable={("sender", "address")})
-    if "sender" not in sections:
-        return ()
-    sender = sections["sender"]
-    retriever = sections.get("retriever", Section(sender.origin, {}))
+    retriever = _retriever(sections["retriever"]) if "retriever" in sections else None
+    if "sender" in sections:
+        sender = sections["sender"]
+        account = _account(sender, sections.get("retriever", Section(sender.origin, {})))
+        return (Entry(sender.origin, account, retriever),)
+    return (Entry(sections["retriever"].origin, None, retriever),) if retriever else ()
 
+
+def _retriever(section: Section) -> Retriever:
+    def text(key: str) -> str | None:
+        lines = section.values.get(key)
+        return None if lines is None else "\n".join(line.text for line in lines)
+
+    password = text("password")
+    type_ = re.fullmatch(_RETRIEVER, text("type") or "")
+    return Retriever(
+        server=text("server") or "",
+        via=None,
+        port=text("port"),
+        protocol="" if not type_ else "POP3" if type_[1] == "SDPS" else type_[1],
+        ssl=bool(type_ and type_[2]),
+        username=text("username"),
+        password=None if password is None else Secret(password.encode("utf-8", "surrogateescape")),
+        local_names=(),
+    )
+
+
+def _account(sender: Section, retriever: Section) -> Account | Unusable:
     type_ = _required(_single(sender, "type"), f"type, one of {', '.join(_TYPES)}", sender)
     if type_.text not in _TYPES:
         raise AccountsError(type_.origin, f"the type must be one of {', '.join(_TYPES)}")
@@ -53,13 +88,21 @@ def parse(text: str, file: str) -> tuple[Account | Unusable, ...]:
             port = parse_port(line.text)
     check_certificate = not _boolean(sender, "no_certificate_check")
     gssapi = _boolean(sender, "gssapi")
-    patterns = _patterns(sender)
-    credentials = _credentials(sender, retriever, patterns)
-    if isinstance(credentials, Unusable):
-        if not gssapi:
-            return (credentials,)
-        credentials = None
-    return (Account(patterns, host, port, security, check_certificate, credentials, sender.origin, gssapi),)
+    account = Account(_patterns(sender), host, port, security, check_certificate, None, sender.origin, gssapi)
+    try:
+        return replace(account, credentials=_credentials(sender, retriever))
+    except _Missing as missing:
+        return account if gssapi else Unusable(account, missing.reason, missing.origin, missing.username)
+
+
+class _Missing(Exception):
+    """Something that a login needs is not there."""
+
+    def __init__(self, reason: str, origin: Origin, username: str = "") -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.origin = origin
+        self.username = username
 
 
 def _single(section: Section, key: str) -> Line | None:
@@ -100,14 +143,14 @@ def _patterns(sender: Section) -> tuple[str, ...]:
     return tuple(patterns)
 
 
-def _credentials(sender: Section, retriever: Section, patterns: tuple[str, ...]) -> Credentials | Unusable | None:
-    """What logs in, or None where the file says that there is no login."""
+def _credentials(sender: Section, retriever: Section) -> Credentials | None:
+    """What logs in, or None where the file says that there is no login. Raises _Missing."""
     line = _single(sender, "username")
     if line and not line.text:
         return None
     line = line or _single(retriever, "username")
     if not line or not line.text:
-        return Unusable(patterns, "no user name: add username to [sender], an empty one for no login", sender.origin)
+        raise _Missing("no user name: add username to [sender], an empty one for no login", sender.origin)
     with at(line.origin):
         username = parse_username(line.text)
     for section in (sender, retriever):
@@ -115,7 +158,6 @@ def _credentials(sender: Section, retriever: Section, patterns: tuple[str, ...])
             with at(line.origin):
                 return Credentials(username, parse_password(line.text))
         if command := section.values.get("password_command"):
-            return Unusable(
-                patterns, "password_command is not run for sending: add password to [sender]", command[0].origin
-            )
-    return Unusable(patterns, "no password: add password to [sender]", sender.origin)
+            reason = "password_command is not run for sending: add password to [sender]"
+            raise _Missing(reason, command[0].origin, username)
+    raise _Missing("no password: add password to [sender]", sender.origin, username)

@@ -8,7 +8,7 @@ getmail does not make: the keys named as repeatable.
 from collections.abc import Set
 from dataclasses import dataclass, field
 
-from sendooway.accounts.account import AccountsError, Origin
+from sendooway.accounts.account import AccountsError, NoAccountFile, Origin
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def parse(text: str, file: str, repeatable: Set[tuple[str, str]]) -> dict[str, S
             name, section, value = header, sections.setdefault(header, Section(origin, {})), None
             continue
         if section is None:
-            raise AccountsError(origin, "a section like [retriever] must stand before this line")
+            raise NoAccountFile(origin, "a section like [retriever] must stand before this line")
         key, first_line = _split(content, origin)
         if key in section.values and (name, key) not in repeatable:
             raise AccountsError(origin, "this key stands twice in its section: remove one")

@@ -1,24 +1,25 @@
-"""Find the account that serves a sender."""
+"""Find the account that serves a sender, and list what the mappings give."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from sendooway.accounts import direct, fetchmail, getmail, pattern
-from sendooway.accounts.account import Account, AccountsError, NoAccount, Origin, Unusable
+from sendooway.accounts.account import Account, AccountsError, NoAccount, NoAccountFile, Origin, Unusable
+from sendooway.accounts.entry import Entry, Listing, Problem
+from sendooway.accounts.user_file import UserFiles
 from sendooway.auth.identity import Identity
 from sendooway.config import Mapping
 
 MAX_MAPPINGS = 1000
 
-_Accounts = tuple[Account | Unusable, ...]
-_Read = Callable[[str], str]
-_Source = Callable[[Mapping, Identity, _Read], tuple[str, _Accounts]]
+_Source = Callable[[Mapping, Identity, UserFiles], Listing]
+_Parse = Callable[[str, str, Identity], tuple[Entry, ...]]
 
 _CONTROLS = re.compile("[\x00-\x1f\x7f]")
 
 
 def look_up(
-    reverse_path: str, mappings: Sequence[Mapping], user: Identity, read: _Read, last: Account | None
+    reverse_path: str, mappings: Sequence[Mapping], user: Identity, files: UserFiles, last: Account | None
 ) -> Account:
     """The account for a reverse-path (without angle brackets, empty for the null one).
 
@@ -26,20 +27,16 @@ def look_up(
     (`alice+x@` is `alice@`), beats `*@domain`, beats `*`; among equals the first. The null reverse-path matches `<>`,
     else `*`, else it is served by `last`, the account used last in this session.
 
-    `read` gives the text of the file at a path, decoded from UTF-8 with `surrogateescape`, or raises FileNotFoundError
-    (the file then is just searched in vain) or AccountsError. Sources are read in order until one matches.
-
-    Raises NoAccount, and AccountsError where a source on the way cannot be used or the account cannot log in.
+    Sources are read in order until one matches. Raises NoAccount, and AccountsError where a source on the way cannot be
+    used or the account cannot log in.
     """
     if len(mappings) > MAX_MAPPINGS:
         raise AccountsError(mappings[MAX_MAPPINGS].origin, f"no more than {MAX_MAPPINGS} smarthostMapping lines")
     searched: list[str] = []
     for mapping in mappings:
-        if mapping.source not in SOURCES:
-            raise AccountsError(mapping.origin, f"the source of a mapping must be one of {', '.join(SOURCES)}")
-        name, accounts = SOURCES[mapping.source](mapping, user, read)
-        searched.append(name)
-        match select(reverse_path, accounts):
+        listing = list_accounts(mapping, user, files)
+        searched += listing.searched
+        match select(reverse_path, (entry.account for entry in listing.entries if entry.account)):
             case Account() as account:
                 return account
             case Unusable() as unusable:
@@ -49,7 +46,18 @@ def look_up(
     raise NoAccount(tuple(searched))
 
 
-def select(reverse_path: str, accounts: _Accounts) -> Account | Unusable | None:
+def list_accounts(mapping: Mapping, user: Identity, files: UserFiles) -> Listing:
+    """All that one mapping gives, in the order of its files. A file that is not there gives nothing.
+
+    Raises AccountsError, whose str is `FILE:LINE: reason`, where the mapping or a file cannot be used, as where the
+    program that a file belongs to would reject it.
+    """
+    if mapping.source not in SOURCES:
+        raise AccountsError(mapping.origin, f"the source of a mapping must be one of {', '.join(SOURCES)}")
+    return SOURCES[mapping.source](mapping, user, files)
+
+
+def select(reverse_path: str, accounts: Iterable[Account | Unusable]) -> Account | Unusable | None:
     """Of the accounts of one source, the one that matches best."""
     served: dict[str, Account | Unusable] = {}
     for account in accounts:
@@ -73,32 +81,74 @@ def expand(text: str, user: Identity, origin: Origin) -> str:
     return re.sub(r"%(.?)", value, text, flags=re.DOTALL)
 
 
-def _from_mapping(mapping: Mapping, user: Identity, read: _Read) -> tuple[str, _Accounts]:
-    return f"direct: in {mapping.origin}", direct.parse(_decode(mapping), mapping.origin)
+def _from_mapping(mapping: Mapping, user: Identity, files: UserFiles) -> Listing:
+    accounts = direct.parse(_decode(mapping), mapping.origin)
+    return Listing((f"direct: in {mapping.origin}",), tuple(Entry(account.origin, account) for account in accounts))
 
 
-def _from_file(parse: Callable[[str, str], _Accounts]) -> _Source:
-    def accounts(mapping: Mapping, user: Identity, read: _Read) -> tuple[str, _Accounts]:
-        path = expand(_decode(mapping), user, mapping.origin)
+def _from_files(parse: _Parse) -> _Source:
+    """The source of a file, or of all files in a folder whose name matches."""
+
+    def listing(mapping: Mapping, user: Identity, files: UserFiles) -> Listing:
+        folder, slash, name = _decode(mapping).rpartition("/")
+        path = expand(folder, user, mapping.origin) + slash + expand(name, user, mapping.origin)
         if not path.startswith("/") or _CONTROLS.search(path):
             raise AccountsError(mapping.origin, f"{mapping.source}: needs an absolute path, such as %h/FILE")
-        file = path.encode("utf-8", "backslashreplace").decode()
-        try:
-            text = read(path)
-        except FileNotFoundError:
-            return f"{file} (no such file)", ()
-        return file, parse(text, file)
+        if "*" in folder:
+            raise AccountsError(mapping.origin, "a * may stand in the last part of the path only, as in %h/.getmail/*")
+        if "*" not in name:
+            return _list_file(path, parse, user, files)
+        return _list_folder(path, parse, user, files)
 
-    return accounts
+    return listing
+
+
+def _list_file(path: str, parse: _Parse, user: Identity, files: UserFiles) -> Listing:
+    file = _printable(path)
+    try:
+        text = files.read(path)
+    except FileNotFoundError:
+        return Listing((f"{file} (no such file)",))
+    return Listing((file,), parse(text, file, user))
+
+
+def _list_folder(path: str, parse: _Parse, user: Identity, files: UserFiles) -> Listing:
+    """What the files give whose name matches, except those that are hidden, backups, or no account files at all."""
+    folder, _, wildcards = path.rpartition("/")
+    matches = re.compile(".*".join(map(re.escape, wildcards.split("*"))), re.DOTALL).fullmatch
+
+    def wanted(name: str) -> bool:
+        return bool(matches(name)) and not _BACKUP.search(name)
+
+    try:
+        names = files.names(folder or "/", wanted)
+    except FileNotFoundError:
+        return Listing((f"{_printable(path)} (no such folder)",))
+    found = Listing((_printable(path),))
+    for name in names:
+        try:
+            one = _list_file(f"{folder}/{name}", parse, user, files)
+        except NoAccountFile as error:
+            one = Listing((), problems=(Problem(error.origin, f"skipped: {error.reason}"),))
+        found = Listing(found.searched + one.searched, found.entries + one.entries, found.problems + one.problems)
+    return found
+
+
+# Hidden files, what editors and package managers leave behind, and where getmail remembers what it has retrieved.
+_BACKUP = re.compile(r"\A[.#]|\Aoldmail-|~\Z|\.(?:bak|old|orig|save|swp|dpkg-\w+|rpm\w+)\Z")
+
+
+def _printable(path: str) -> str:
+    return path.encode("utf-8", "backslashreplace").decode()
 
 
 def _decode(mapping: Mapping) -> str:
     return mapping.argument.octets.decode("utf-8", "surrogateescape")
 
 
-# How to read each source: what was searched, printable and without secrets, and the accounts in it.
+# How to read each source.
 SOURCES: dict[str, _Source] = {
     "direct": _from_mapping,
-    "fetchmail": _from_file(fetchmail.parse),
-    "getmail": _from_file(getmail.parse),
+    "fetchmail": _from_files(fetchmail.parse),
+    "getmail": _from_files(getmail.parse),
 }

@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from sendooway.accounts import user_file
 from sendooway.accounts.account import Account, AccountsError, NoAccount, Origin
 from sendooway.accounts.lookup import expand, look_up
+from sendooway.accounts.user_file import UserFiles
 from sendooway.auth.identity import Identity
 from sendooway.config import ConfigurationError, Mapping, UserSettings, parse_user_include
 from sendooway.log import Log
@@ -59,7 +59,8 @@ class User:
         self._last: Account | None = None
         self._login: SmarthostLogin | None = None
         self._client_keytab = ""
-        self._exposed: dict[str, bool] = {}  # files that others may read; true: the log has said so
+        self._files = UserFiles(identity.uid)
+        self._warned: set[str] = set()  # files of which the log has said that others may read them
         self.settings: UserSettings = snapshot.configuration.user_settings
         self.own_ca: int | None = None
         try:
@@ -77,7 +78,7 @@ class User:
             return LookUpFailed(self._broken)
         try:
             with _within(READ_SECONDS):
-                account = look_up(reverse_path, self._mappings(), self._identity, self._read, self._last)
+                account = look_up(reverse_path, self._mappings(), self._identity, self._files, self._last)
         except NoAccount as error:
             return AccountMissing(_shortened(error.searched))
         except (AccountsError, _TooLate) as error:
@@ -134,16 +135,10 @@ class User:
             raise ProtocolError("a SaslContinue without a login")
         return self._login.respond(challenge)
 
-    def _read(self, path: str) -> str:
-        file = user_file.read(path, self._identity.uid)
-        if file.readable_by_others:
-            self._exposed.setdefault(path, False)
-        return file.text
-
     def _warn_of(self, path: str) -> None:
         """Say once for each login that others may read the file that a password is in."""
-        if self._exposed.get(path) is False:
-            self._exposed[path] = True
+        if path in self._files.exposed and path not in self._warned:
+            self._warned.add(path)
             self._log.warning("password-exposed", user=self._identity.name, file=path, reason="others may read it")
 
     def _mappings(self) -> tuple[Mapping, ...]:
@@ -159,7 +154,7 @@ class User:
             return
         path = expand(template, self._identity, Origin(self._snapshot.path, 0))
         try:
-            text = self._read(path)
+            text = self._files.read(path)
         except FileNotFoundError:
             # Most users have no such file.
             return

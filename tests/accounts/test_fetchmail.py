@@ -1,4 +1,5 @@
 from contextlib import suppress
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -6,9 +7,18 @@ from hypothesis import strategies as st
 
 from sendooway.accounts import fetchmail
 from sendooway.accounts.account import Account, AccountsError, Credentials, Origin, Security, Unusable
+from sendooway.accounts.entry import Retriever
+from sendooway.auth.identity import Identity
 from sendooway.secret import Secret
 
+ALICE = Identity("alice", 1000, 1000, "/home/alice")
+
 POLL = 'poll mailbox.moon.test proto pop3 user "alice" pass "secret"\n'
+
+
+def parse(text: str, file: str) -> tuple[Account | Unusable, ...]:
+    """The accounts of the entries that have one."""
+    return tuple(entry.account for entry in fetchmail.parse(text, file, ALICE) if entry.account)
 
 
 def account(
@@ -73,7 +83,7 @@ ADDRESS = 'address "alice@moon.test"'
 )  # fmt: skip
 @pytest.mark.parametrize("line_end", ["\n", "\r\n"])
 def test_annotations_are_accounts(lines: list[str], expected: list[Account], line_end: str) -> None:
-    assert fetchmail.parse((POLL + annotations(*lines)).replace("\n", line_end), "rc") == tuple(expected)
+    assert parse((POLL + annotations(*lines)).replace("\n", line_end), "rc") == tuple(expected)
 
 
 def username_and_password(found: Account | Unusable) -> tuple[str, str, bytes]:
@@ -94,7 +104,7 @@ def test_what_is_missing_comes_from_the_user_in_whose_part_the_comments_stand() 
         "user carol\n#sendooway:server four\n#sendooway:address *\n"
         "poll b user dave pass v\n#sendooway:server five\n#sendooway:address *\n"
     )
-    assert [username_and_password(found) for found in fetchmail.parse(text, "rc")] == [
+    assert [username_and_password(found) for found in parse(text, "rc")] == [
         ("one", "alice", b"x"),
         ("two", "alice", b"x"),
         ("three", "bob", b"y"),
@@ -105,29 +115,56 @@ def test_what_is_missing_comes_from_the_user_in_whose_part_the_comments_stand() 
 
 def test_an_account_may_begin_before_the_first_user_and_end_in_its_part() -> None:
     text = "poll a\n#sendooway:server one\nuser alice pass x\n#sendooway:address *\n"
-    assert [username_and_password(found) for found in fetchmail.parse(text, "rc")] == [("one", "alice", b"x")]
+    assert [username_and_password(found) for found in parse(text, "rc")] == [("one", "alice", b"x")]
 
 
 def test_accounts_outside_all_entries_need_their_own_credentials() -> None:
     complete = annotations("server mx.moon.test", "user alice", "pass secret", ADDRESS)
     for text in (complete, complete + POLL, POLL + "set daemon 5\n" + complete, "defaults keep\n" + complete):
-        assert fetchmail.parse(text, "rc") == (account(),)
+        assert parse(text, "rc") == (account(),)
+
+
+def test_a_mailbox_without_a_user_name_is_that_of_the_user() -> None:
+    (found,) = parse("poll a pass secret\n" + annotations(SERVER, ADDRESS), "rc")
+    assert username_and_password(found) == ("mx.moon.test", "alice", b"secret")
+
+
+def test_every_mailbox_is_listed_with_what_it_says_itself() -> None:
+    text = (
+        "poll a via b proto imap port 993 user bob pass x ssl is c d = e here to *\n"
+        "#sendooway:server mx\n#sendooway:noAuth\n#sendooway:address *\n"
+        "user carol\n"
+        "skip f\n"
+    )
+    common = Retriever("a", "b", "993", "IMAP", False, "carol", None, ("alice",))
+    entries = fetchmail.parse(text, "rc", ALICE)
+    assert [(entry.origin.line, entry.patterns) for entry in entries] == [(2, ("*",)), (5, ()), (6, ())]
+    assert [entry.retriever for entry in entries] == [
+        replace(common, username="bob", password=Secret(b"x"), ssl=True, local_names=("c", ("d", "e"), "*")),
+        common,
+        Retriever("f", None, None, "auto", False, "alice", None, ("alice",)),
+    ]
+
+
+def test_accounts_outside_all_entries_have_no_mailbox() -> None:
+    text = annotations(SERVER, "noAuth", ADDRESS)
+    assert [entry.retriever for entry in fetchmail.parse(text, "rc", ALICE)] == [None]
 
 
 def test_with_tickets_no_credentials_are_needed() -> None:
     text = annotations(SERVER, "gssapi", ADDRESS)
-    assert fetchmail.parse(text, "rc") == (account(username=None, gssapi=True),)
-    assert fetchmail.parse("poll a\nuser alice\n" + text, "rc") == (account(username=None, gssapi=True),)
+    assert parse(text, "rc") == (account(username=None, gssapi=True),)
+    assert parse("poll a\nuser alice\n" + text, "rc") == (account(username=None, gssapi=True),)
 
 
 def test_accounts_come_in_the_order_of_the_file() -> None:
     one = annotations("server mx", "user a", "pass b", "address *")
-    lines = [found.origin.line for found in fetchmail.parse(one + POLL + one + "set syslog\n" + one + POLL + one, "rc")]
+    lines = [found.origin.line for found in parse(one + POLL + one + "set syslog\n" + one + POLL + one, "rc")]
     assert lines == [1, 6, 11, 16]
 
 
 def test_a_file_without_annotations_has_no_account() -> None:
-    assert fetchmail.parse(POLL + "# sendooway:server x\n#sendoowayx\n", "rc") == ()
+    assert parse(POLL + "# sendooway:server x\n#sendoowayx\n", "rc") == ()
 
 
 @pytest.mark.parametrize(
@@ -135,13 +172,12 @@ def test_a_file_without_annotations_has_no_account() -> None:
     [
         (annotations(SERVER, ADDRESS), 1, "no user name: add #sendooway:user"),
         (annotations(SERVER, "user alice", ADDRESS), 1, "no password: add #sendooway:pass"),
-        ("poll a pass b\n" + annotations(SERVER, ADDRESS), 2, "no user name"),
         ("poll a user ''\n" + annotations(SERVER, ADDRESS), 2, "no user name"),
         ("poll a user b\n" + annotations(SERVER, ADDRESS), 2, "no password"),
     ],
 )
 def test_an_account_without_credentials_is_known_but_unusable(text: str, line: int, reason: str) -> None:
-    (found,) = fetchmail.parse(text, "rc")
+    (found,) = parse(text, "rc")
     assert isinstance(found, Unusable)
     assert found.patterns == ("alice@moon.test",)
     assert found.origin == Origin("rc", line)
@@ -181,7 +217,7 @@ def test_an_account_without_credentials_is_known_but_unusable(text: str, line: i
 )
 def test_an_error_names_the_line_and_what_would_be_right(text: str, line: int, reason: str) -> None:
     with pytest.raises(AccountsError, match=reason) as raised:
-        fetchmail.parse(text, "rc")
+        parse(text, "rc")
     assert raised.value.origin == Origin("rc", line)
     assert "secret" not in str(raised.value)
 
@@ -203,7 +239,7 @@ _LINES = [
 )
 def test_any_text_gives_accounts_or_an_error(text: str) -> None:
     with suppress(AccountsError):
-        fetchmail.parse(text, "rc")
+        parse(text, "rc")
 
 
 @pytest.mark.parametrize(
@@ -223,4 +259,4 @@ def test_any_text_gives_accounts_or_an_error(text: str) -> None:
 def test_a_long_text_takes_no_long_time(text: str) -> None:
     """A quarter of a megabyte; pytest would seem to hang here."""
     with suppress(AccountsError):
-        fetchmail.parse(text, "rc")
+        parse(text, "rc")

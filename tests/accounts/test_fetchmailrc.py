@@ -34,7 +34,7 @@ def server(
     name: str = "a",
     skip: bool = False,
     via: str | None = None,
-    protocol: str = "AUTO",
+    protocol: str = "auto",
     port: str | None = None,
 ) -> Server:
     return (name, skip, via, protocol, port, list(users) or [user(None)])
@@ -299,7 +299,7 @@ def test_the_real_fetchmail_reads_the_same(tmp_path: Path) -> None:
         for theirs, (name, skip, via, protocol, port, users) in zip(found, expected, strict=True):
             assert theirs["pollname"] == name
             assert bool(theirs["active"]) is not skip
-            assert (theirs["via"], theirs["protocol"].upper(), theirs["service"]) == (via, protocol, port)
+            assert (theirs["via"], theirs["protocol"], theirs["service"]) == (via, protocol, port)
             for their_user, (remote, password, names, ssl) in zip(theirs["users"], users, strict=True):
                 assert (their_user["password"], bool(their_user["ssl"])) == (password, ssl)
                 if remote is not None:

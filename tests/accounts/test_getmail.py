@@ -6,7 +6,11 @@ from hypothesis import strategies as st
 
 from sendooway.accounts import getmail
 from sendooway.accounts.account import Account, AccountsError, Credentials, Origin, Security, Unusable
+from sendooway.accounts.entry import Retriever
+from sendooway.auth.identity import Identity
 from sendooway.secret import Secret
+
+ALICE = Identity("alice", 1000, 1000, "/home/alice")
 
 RETRIEVER = """\
 [retriever]
@@ -20,6 +24,11 @@ password = secret
 type = Maildir
 path = ~/Maildir/
 """
+
+
+def parse(text: str, file: str) -> tuple[Account | Unusable, ...]:
+    """The accounts of the entries that have one."""
+    return tuple(entry.account for entry in getmail.parse(text, file, ALICE) if entry.account)
 
 
 def account(
@@ -77,20 +86,20 @@ MOON = "server = mx.moon.test\naddress = alice@moon.test\n"
 @pytest.mark.parametrize("line_end", ["\n", "\r\n"])
 def test_a_sender_is_an_account(sender: str, expected: Account, line_end: str) -> None:
     for text in (sender + RETRIEVER, RETRIEVER + sender):
-        assert getmail.parse(text.replace("\n", line_end), "rc") == (expected,)
+        assert parse(text.replace("\n", line_end), "rc") == (expected,)
 
 
 def test_an_account_stands_where_its_section_begins() -> None:
-    assert getmail.parse(RETRIEVER + TLS + MOON, "rc")[0].origin == Origin("rc", 11)
+    assert parse(RETRIEVER + TLS + MOON, "rc")[0].origin == Origin("rc", 11)
 
 
 def test_with_tickets_no_credentials_are_needed() -> None:
     for more in ("", "username = alice\n", "password_command = ('pass',)\n"):
-        assert getmail.parse(TLS + MOON + "gssapi = true\n" + more, "rc") == (account(username=None, gssapi=True),)
+        assert parse(TLS + MOON + "gssapi = true\n" + more, "rc") == (account(username=None, gssapi=True),)
 
 
 def test_an_empty_username_means_no_login() -> None:
-    (found,) = getmail.parse(RETRIEVER + TLS + MOON + "username =\n", "rc")
+    (found,) = parse(RETRIEVER + TLS + MOON + "username =\n", "rc")
     assert isinstance(found, Account)
     assert found.credentials is None
 
@@ -99,7 +108,7 @@ def test_an_empty_username_means_no_login() -> None:
     "text", ["", "# nothing\n", RETRIEVER, RETRIEVER + "[Sender]\nx = y\n", "[DEFAULT]\n[DEFAULT]\n"]
 )
 def test_a_file_without_sender_has_no_account(text: str) -> None:
-    assert getmail.parse(text, "rc") == ()
+    assert parse(text, "rc") == ()
 
 
 @pytest.mark.parametrize(
@@ -114,7 +123,7 @@ def test_a_file_without_sender_has_no_account(text: str) -> None:
     ],
 )
 def test_an_account_without_credentials_is_known_but_unusable(text: str, line: int, reason: str) -> None:
-    (found,) = getmail.parse(text, "rc")
+    (found,) = parse(text, "rc")
     assert isinstance(found, Unusable)
     assert found.patterns == ("alice@moon.test",)
     assert found.origin == Origin("rc", line)
@@ -151,9 +160,32 @@ def test_an_account_without_credentials_is_known_but_unusable(text: str, line: i
 )
 def test_an_error_names_the_line_and_what_would_be_right(text: str, line: int, reason: str) -> None:
     with pytest.raises(AccountsError, match=reason) as raised:
-        getmail.parse(text, "rc")
+        parse(text, "rc")
     assert raised.value.origin == Origin("rc", line)
     assert "secret" not in str(raised.value)
+
+
+@pytest.mark.parametrize("sender", ["", TLS + MOON])
+def test_the_mailbox_is_listed_with_what_it_says_itself(sender: str) -> None:
+    (entry,) = getmail.parse(RETRIEVER + sender, "rc", ALICE)
+    assert entry.retriever == Retriever("pop.moon.test", None, "995", "POP3", True, "alice", Secret(b"secret"), ())
+    assert (entry.origin.line, entry.patterns) == ((11, ("alice@moon.test",)) if sender else (1, ()))
+
+
+@pytest.mark.parametrize(
+    ("type_", "protocol", "ssl"),
+    [
+        ("SimplePOP3Retriever", "POP3", False),
+        ("BrokenUIDLPOP3SSLRetriever", "POP3", True),
+        ("MultidropSDPSRetriever", "POP3", False),
+        ("SimpleIMAPRetriever", "IMAP", False),
+        ("MultidropIMAPSSLRetriever", "IMAP", True),
+        ("Other", "", False),
+    ],
+)
+def test_the_type_of_a_retriever_tells_its_protocol(type_: str, protocol: str, ssl: bool) -> None:
+    (entry,) = getmail.parse(f"[retriever]\ntype = {type_}\n", "rc", ALICE)
+    assert entry.retriever == Retriever("", None, None, protocol, ssl, None, None, ())
 
 
 _PIECES = [
@@ -178,4 +210,4 @@ _PIECES = [
 )
 def test_any_text_gives_accounts_or_an_error(text: str) -> None:
     with suppress(AccountsError):
-        assert len(getmail.parse(text, "rc")) <= 1
+        assert len(parse(text, "rc")) <= 1

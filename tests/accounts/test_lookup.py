@@ -1,4 +1,6 @@
-from collections.abc import Callable, Mapping
+import os
+from collections.abc import Mapping
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -6,7 +8,9 @@ from hypothesis import strategies as st
 
 from sendooway import config
 from sendooway.accounts.account import Account, AccountsError, Credentials, NoAccount, Origin, Security, Unusable
-from sendooway.accounts.lookup import MAX_MAPPINGS, expand, look_up, select
+from sendooway.accounts.entry import Listing
+from sendooway.accounts.lookup import MAX_MAPPINGS, expand, list_accounts, look_up, select
+from sendooway.accounts.user_file import MAX_FILES, MAX_LINE_OCTETS, NoFiles, UserFiles
 from sendooway.auth.identity import Identity
 from sendooway.secret import Secret
 
@@ -23,13 +27,17 @@ def direct(pattern: str, host: str) -> config.Mapping:
     return mapping(f"direct:{pattern} {host} 25 user secret")
 
 
-def files(texts: Mapping[str, str]) -> Callable[[str], str]:
-    def read(path: str) -> str:
-        if path not in texts:
-            raise FileNotFoundError(path)
-        return texts[path]
+class Texts(UserFiles):
+    """Files by their paths."""
 
-    return read
+    def __init__(self, texts: Mapping[str, str]) -> None:
+        super().__init__(ALICE.uid)
+        self.texts = texts
+
+    def read(self, path: str) -> str:
+        if path not in self.texts:
+            raise FileNotFoundError(path)
+        return self.texts[path]
 
 
 def account(host: str, *patterns: str) -> Account:
@@ -44,7 +52,7 @@ poll mailbox.moon.test user alice pass secret
   #sendooway:address alice@moon.test
 """
 GETMAILRC = "[sender]\ntype = SimpleSMTPSender\nserver = sun\nusername =\naddress = *@sun.test\n"
-HOME = files({"/home/alice/.fetchmailrc": FETCHMAILRC, "/home/alice/.getmail/getmailrc": GETMAILRC})
+HOME = Texts({"/home/alice/.fetchmailrc": FETCHMAILRC, "/home/alice/.getmail/getmailrc": GETMAILRC})
 DEFAULTS = [mapping("getmail:%h/.getmail/getmailrc"), mapping("fetchmail:%h/.fetchmailrc", 2)]
 
 
@@ -95,7 +103,7 @@ def test_no_account_names_all_that_was_searched_without_secrets() -> None:
 
 def test_what_was_searched_is_printable() -> None:
     with pytest.raises(NoAccount) as raised:
-        look_up("a@b", [mapping("getmail:/\udce4")], ALICE, files({}), None)
+        look_up("a@b", [mapping("getmail:/\udce4")], ALICE, Texts({}), None)
     assert raised.value.searched == ("/\\udce4 (no such file)",)
 
 
@@ -113,7 +121,7 @@ def test_an_unusable_account_is_an_error_only_where_it_is_the_one_that_matches()
         FETCHMAILRC.replace(" pass secret", "")
         + "  #sendooway:noAuth\n  #sendooway:server x\n  #sendooway:address a@b\n"
     )
-    read = files({"/rc": text})
+    read = Texts({"/rc": text})
     mappings = [mapping("fetchmail:/rc"), direct("*", "later")]
     assert look_up("a@b", mappings, ALICE, read, None).host == "x"
     assert look_up("a@c", mappings, ALICE, read, None).host == "later"
@@ -132,22 +140,118 @@ def test_an_unusable_account_is_an_error_only_where_it_is_the_one_that_matches()
         ("getmail:/a\0b", "conf:1: getmail: needs an absolute path"),
         ("fetchmail:%h/%x", "conf:1: a % must be followed by u"),
         ("fetchmail:%h/%", "conf:1: a % must be followed by u"),
+        ("getmail:%h/*/getmailrc", "conf:1: a * may stand in the last part of the path only"),
         ("fetchmail:/bad", "/bad:1: `poll`, `skip`"),
     ],
 )
 def test_a_source_that_cannot_be_used_is_an_error(text: str, error: str) -> None:
     with pytest.raises(AccountsError) as raised:
-        look_up("a@b", [mapping(text), direct("*", "later")], ALICE, files({"/bad": "secret\n"}), None)
+        look_up("a@b", [mapping(text), direct("*", "later")], ALICE, Texts({"/bad": "secret\n"}), None)
     assert str(raised.value).startswith(error)
     assert "secret" not in str(raised.value)
+
+
+# Listing
+
+
+def test_a_mapping_is_listed_with_every_entry() -> None:
+    text = FETCHMAILRC + "poll mailbox.sun.test user bob\n"
+    listing = list_accounts(mapping("fetchmail:/rc"), ALICE, Texts({"/rc": text}))
+    assert listing.searched == ("/rc",)
+    assert [entry.patterns for entry in listing.entries] == [("*@moon.test",), ("alice@moon.test",), ()]
+    assert [entry.origin.line for entry in listing.entries] == [2, 4, 6]
+    assert [entry.retriever and entry.retriever.username for entry in listing.entries] == ["alice", "alice", "bob"]
+
+
+def test_a_mapping_without_its_file_lists_nothing() -> None:
+    assert list_accounts(mapping("getmail:/absent"), ALICE, NoFiles()) == Listing(("/absent (no such file)",))
+    assert list_accounts(mapping("getmail:/absent/*"), ALICE, NoFiles()) == Listing(("/absent/* (no such folder)",))
+
+
+def test_a_direct_mapping_is_one_entry() -> None:
+    listing = list_accounts(direct("*", "mx"), ALICE, NoFiles())
+    assert [(entry.origin, entry.patterns, entry.retriever) for entry in listing.entries] == [
+        (Origin("conf", 1), ("*",), None)
+    ]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with the getmail files `b` and `a`, and with what is not for us."""
+    for name, host in (("b", "late"), ("a", "early"), (".hidden", "x"), ("a~", "x"), ("b.bak", "x")):
+        (tmp_path / name).write_text(GETMAILRC.replace("server = sun", f"server = {host}"))
+    (tmp_path / "oldmail-pop.sun.test-995-alice").write_text("1\x002\n")
+    (tmp_path / "folder").mkdir()
+    return tmp_path
+
+
+def in_folder(folder: Path, name: str = "*") -> config.Mapping:
+    for path in folder.iterdir():
+        if path.is_file():
+            path.chmod(0o600)
+    return mapping(f"getmail:{folder}/{name}")
+
+
+FILES = UserFiles(os.getuid())
+
+
+def listed(folder: Path, name: str = "*") -> Listing:
+    return list_accounts(in_folder(folder, name), ALICE, FILES)
+
+
+def test_the_files_of_a_folder_are_read_in_the_order_of_their_names(folder: Path) -> None:
+    wanted = in_folder(folder)
+    assert listed(folder).searched == (f"{folder}/*", f"{folder}/a", f"{folder}/b")
+    assert look_up("x@sun.test", [wanted], ALICE, FILES, None).host == "early"
+    (folder / "c").write_text(GETMAILRC.replace("address = *@sun.test", "address = x@sun.test"))
+    wanted = in_folder(folder)
+    assert look_up("x@sun.test", [wanted], ALICE, FILES, None).host == "sun"
+
+
+def test_a_part_of_a_name_may_be_given(folder: Path) -> None:
+    (folder / "b.rc").write_text(GETMAILRC)
+    assert listed(folder, "*.rc").searched == (f"{folder}/*.rc", f"{folder}/b.rc")
+    assert listed(folder, "*x*").searched == (f"{folder}/*x*",)
+
+
+def test_what_is_no_account_file_in_a_folder_is_skipped_and_said(folder: Path) -> None:
+    (folder / "log").write_text("2026-11-25 retrieved\n" + "x" * MAX_LINE_OCTETS + "x\n")
+    (folder / "notes").write_text("Remember the milk.\n")
+    os.mkfifo(folder / "pipe", 0o600)
+    listing = listed(folder)
+    assert [str(problem) for problem in listing.problems] == [
+        f"{folder}/log:2: skipped: a line must not have more than {MAX_LINE_OCTETS} octets",
+        f"{folder}/notes:1: skipped: a section like [retriever] must stand before this line",
+        f"{folder}/pipe: skipped: must be a regular file",
+    ]
+    assert len(listing.entries) == 2
+
+
+def test_a_broken_account_file_in_a_folder_is_an_error(folder: Path) -> None:
+    (folder / "c").write_text("[retriever]\nsecret\n")
+    with pytest.raises(AccountsError, match=f"^{folder}/c:2: a line must read"):
+        listed(folder)
+    wanted = in_folder(folder)
+    (folder / "c").chmod(0o666)
+    with pytest.raises(AccountsError, match=f"^{folder}/c: others may write it"):
+        list_accounts(wanted, ALICE, FILES)
+
+
+def test_the_number_of_files_in_a_folder_is_limited(folder: Path) -> None:
+    for number in range(MAX_FILES - 2):
+        (folder / f"{number}").write_text(GETMAILRC)
+    assert len(listed(folder).entries) == MAX_FILES
+    (folder / "z").write_text(GETMAILRC)
+    with pytest.raises(AccountsError, match=f"must not have more than {MAX_FILES} files that match"):
+        listed(folder)
 
 
 def test_the_number_of_mappings_is_limited() -> None:
     mappings = [mapping("direct:a@b localhost 25 - - noAuth", line) for line in range(1, MAX_MAPPINGS + 2)]
     with pytest.raises(NoAccount):
-        look_up("x@y", mappings[:-1], ALICE, files({}), None)
+        look_up("x@y", mappings[:-1], ALICE, Texts({}), None)
     with pytest.raises(AccountsError, match=r"^conf:1001: no more than 1000 "):
-        look_up("x@y", mappings, ALICE, files({}), None)
+        look_up("x@y", mappings, ALICE, Texts({}), None)
 
 
 @pytest.mark.parametrize(
@@ -187,5 +291,5 @@ def test_the_best_pattern_wins_and_among_equals_the_first(sender: str, patterns:
 
 
 def test_unusable_accounts_take_part_in_the_selection() -> None:
-    unusable = Unusable(("a@m",), "no password", PLACE)
+    unusable = Unusable(account("y", "a@m"), "no password", PLACE)
     assert select("a@m", (account("x", "*"), unusable)) is unusable

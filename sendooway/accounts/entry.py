@@ -1,0 +1,60 @@
+"""What a source lists: its entries in the order of the file, and what there is to say about them."""
+
+from dataclasses import dataclass
+
+from sendooway.accounts.account import Account, Origin, Unusable
+from sendooway.secret import Secret
+
+
+@dataclass(frozen=True)
+class Retriever:
+    """The mailbox that an entry of fetchmail or getmail retrieves, as that program understands it.
+
+    `port` is a number or the name of a service, None where the entry names none. `protocol` is POP3, IMAP or another
+    word of that program. A local name is a name, or what mail to a name there is delivered to: (name there, name here).
+    """
+
+    server: str
+    via: str | None
+    port: str | None
+    protocol: str
+    ssl: bool
+    username: str | None
+    password: Secret | None
+    local_names: tuple[str | tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One account, or one mailbox, which may have an account (None: it is not annotated).
+
+    A mailbox with several accounts is several entries.
+    """
+
+    origin: Origin
+    account: Account | Unusable | None
+    retriever: Retriever | None = None
+
+    @property
+    def patterns(self) -> tuple[str, ...]:
+        return self.account.patterns if self.account else ()
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something that a file says and that is not done. `text` says what, and what to do about it, without secrets."""
+
+    origin: Origin
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.origin}: {self.text}"
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What one mapping gives. `searched` names what was read, printable and without secrets."""
+
+    searched: tuple[str, ...]
+    entries: tuple[Entry, ...] = ()
+    problems: tuple[Problem, ...] = ()
