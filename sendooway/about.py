@@ -38,7 +38,7 @@ def _packages() -> dict[str, str]:
     from importlib.metadata import version as installed
 
     found = {}
-    for name in ("certifi", "gssapi", "python-pam"):
+    for name in ("certifi", "dnspython", "gssapi", "python-pam"):
         try:
             found[name] = installed(name)
         except PackageNotFoundError:

@@ -13,6 +13,8 @@ import sys
 from zipimport import zipimporter
 
 _ROOTS_FOLDER = "/var/cache/sendooway"
+# What people ask for: no server comes to it.
+_NOT_OF_SERVERS = ("sendooway.commands", "sendooway.discovery")
 _unpacked: list[str] = []
 
 
@@ -79,7 +81,7 @@ def _unpack(manifest: bytes) -> str:
 
 
 def preload() -> None:
-    """Import all that the zip holds. Call it where processes are forked that live long, or fork others."""
+    """Import all that the zip holds for servers. Call it where processes are forked that live long, or fork others."""
     archive = _archive()
     if archive is None:
         return
@@ -94,7 +96,7 @@ def preload() -> None:
     from sendooway import __path__
 
     for module in pkgutil.walk_packages(__path__, "sendooway."):
-        if module.name != "sendooway.__main__":
+        if module.name != "sendooway.__main__" and not module.name.startswith(_NOT_OF_SERVERS):
             importlib.import_module(module.name)
 
 

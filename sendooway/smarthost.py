@@ -43,14 +43,18 @@ RESET_SECONDS = 10  # for an idle connection to prove that it is alive; a new on
 
 @dataclass(frozen=True)
 class Wishes:
-    """How to deal with any smarthost of this session. `timeout` in seconds caps every wait, None: it does not."""
+    """How to deal with any smarthost of this session. `timeout` in seconds caps every wait, `whole` all of them
+    together; None: they do not."""
 
     ehlo_name: str
     timeout: int | None
     context: ssl.SSLContext = field(repr=False)
+    whole: Deadline | None = None
 
     def seconds(self, limit: float) -> float:
-        return limit if self.timeout is None else min(limit, self.timeout)
+        """Raises TimeoutError where no time is left for anything."""
+        waits = [limit] if self.timeout is None else [limit, self.timeout]
+        return min(waits if self.whole is None else [*waits, self.whole.left()])
 
 
 class Login(Protocol):

@@ -12,7 +12,7 @@ PACKAGE = Path(sendooway.__file__).parent
 MODULES = {path.relative_to(PACKAGE).as_posix(): path for path in sorted(PACKAGE.rglob("*.py"))}
 
 # Sans-I/O: what they do can be tested, and told, without a socket, a thread, a clock or a file.
-PURE = ("smtp/", "sasl/")
+PURE = ("smtp/", "sasl/", "discovery/search.py", "discovery/autoconfig.py")
 NOT_PURE = {
     "asyncio",
     "logging",
@@ -88,6 +88,16 @@ def test_certifi_is_imported_in_one_module() -> None:
     names = importers("certifi")
     assert len(names) <= 1
     assert all(name.startswith("net/") for name in names)
+
+
+def test_dnspython_is_imported_in_one_module() -> None:
+    assert importers("dns") == ["discovery/dns.py"]
+
+
+@pytest.mark.parametrize("name", ["discovery", "commands"])
+def test_what_people_ask_for_is_nothing_that_a_server_imports(name: str) -> None:
+    users = {user for user in importers(f"sendooway.{name}") if not user.startswith(("discovery/", "commands/"))}
+    assert users <= {"cli.py"}
 
 
 @pytest.mark.parametrize("module", ["pickle", "marshal", "shelve"])

@@ -22,7 +22,12 @@ class DialError(Exception):
 def dial(host: str, port: int, deadline: Deadline, stop: int | None = None) -> socket.socket:
     """A connected socket, not blocking. Raises DialError, TimeoutError at the deadline, Stopping when the descriptor
     `stop` becomes readable."""
-    waiting = _alternate(_resolve(host, port, deadline))
+    return dial_addresses(resolve(host, port, deadline), deadline, stop)
+
+
+def dial_addresses(addresses: list[Address], deadline: Deadline, stop: int | None = None) -> socket.socket:
+    """A connected socket to the first of the addresses that answers. Raises as `dial` does."""
+    waiting = _alternate(addresses)
     trying: dict[int, socket.socket] = {}
     reason = "no address"
     try:
@@ -46,7 +51,8 @@ def dial(host: str, port: int, deadline: Deadline, stop: int | None = None) -> s
             sock.close()
 
 
-def _resolve(host: str, port: int, deadline: Deadline) -> list[Address]:
+def resolve(host: str, port: int, deadline: Deadline) -> list[Address]:
+    """The addresses of a host, which is a name or a numeric address. Raises DialError, TimeoutError at the deadline."""
     try:
         return _addresses(host, port, socket.AI_NUMERICHOST)
     except DialError:

@@ -24,7 +24,8 @@ class Certificate:
 
 @dataclass(frozen=True)
 class Certificates:
-    """`authority` is the file of the authority that clients trust; the rest are servers."""
+    """`authority` is the file of the authority that clients trust; the rest are servers. `moon` is of all names in and
+    below moon.test, `wrong_name` of elsewhere.test, the others of this machine."""
 
     authority: Path
     good: Certificate
@@ -32,6 +33,7 @@ class Certificates:
     foreign: Certificate
     self_signed: Certificate
     wrong_name: Certificate
+    moon: Certificate
 
 
 def make_certificates(folder: Path) -> Certificates:
@@ -62,6 +64,7 @@ def make_certificates(folder: Path) -> Certificates:
         foreign=issue("foreign", stranger),
         self_signed=issue("self-signed", None),
         wrong_name=issue("wrong-name", authority, hosts=("elsewhere.test",)),
+        moon=issue("moon", authority, hosts=("moon.test", "*.moon.test")),
     )
 
 

@@ -1,0 +1,102 @@
+"""One document over HTTPS, bounded in octets and time, from a domain that nobody can lead us away from."""
+
+import io
+import ssl
+from collections.abc import Callable
+from http.client import HTTPException, HTTPResponse
+from typing import cast
+from urllib.parse import urljoin, urlsplit
+
+from sendooway.discovery.search import Absent, Unreachable, is_host, is_within
+from sendooway.net import tls
+from sendooway.net.deadline import Deadline
+from sendooway.net.dial import Address, DialError, dial_addresses
+from sendooway.net.stream import ConnectionLost, SocketTransport, Stream
+
+MOST_REDIRECTIONS = 3
+_MOST_HEAD_OCTETS = 16 * 1024
+_PORT = 443
+_REDIRECTIONS = frozenset({301, 302, 303, 307, 308})
+
+Resolve = Callable[[str, int, Deadline], list[Address]]
+
+
+def fetch(
+    url: str, domain: str, most_octets: int, deadline: Deadline, context: ssl.SSLContext, resolve: Resolve
+) -> bytes | Absent | Unreachable:
+    """The document at an https URL, if it has at most `most_octets`; more are not waited for.
+
+    Redirections are followed within the domain, and only to https.
+    """
+    for _ in range(1 + MOST_REDIRECTIONS):
+        parts = urlsplit(url)
+        host, path = parts.hostname or "", parts.path or "/"
+        if parts.query:
+            path += f"?{parts.query}"
+        try:
+            octets = _exchange(host, path, most_octets, deadline, context, resolve)
+            response = HTTPResponse(cast("ssl.SSLSocket", _Received(octets)))
+            response.begin()
+            if response.status in _REDIRECTIONS:
+                url = urljoin(url, response.getheader("Location", ""))
+                if reason := _why_not(url, domain):
+                    return Absent(f"redirects {reason}")
+                continue
+            if response.status != 200:
+                return Absent(f"answers {response.status}")
+            if (response.length or 0) > most_octets or len(document := response.read()) > most_octets:
+                return Absent(f"is longer than {most_octets} octets")
+            return document
+        except tls.CertificateError as error:
+            return Absent(f"its certificate is not valid: {error}")
+        except (DialError, TimeoutError, ConnectionLost, tls.TlsError) as error:
+            return Unreachable(str(error))
+        # ValueError: numbers and URLs that are none.
+        except (HTTPException, ValueError) as error:
+            return Absent(f"is no HTTP: {type(error).__name__}")
+    return Absent(f"redirects more than {MOST_REDIRECTIONS} times")
+
+
+class _Received:
+    """As much of a socket as HTTPResponse wants: all that has come of it."""
+
+    def __init__(self, octets: bytes) -> None:
+        self._octets = octets
+
+    def makefile(self, mode: str) -> io.BytesIO:
+        return io.BytesIO(self._octets)
+
+
+def _exchange(
+    host: str, path: str, most_octets: int, deadline: Deadline, context: ssl.SSLContext, resolve: Resolve
+) -> bytes:
+    """Request and response, which ends with the connection, or when it is longer than anything we could use."""
+    stream = Stream(SocketTransport(dial_addresses(resolve(host, _PORT, deadline), deadline)))
+    try:
+        tls.connect(stream, context, host, deadline)
+        # HTTP/1.0: what comes is neither in pieces nor compressed, and ends with the connection (RFC 1945).
+        stream.send(f"GET {path} HTTP/1.0\r\nHost: {host}\r\nAccept: text/xml, */*\r\n\r\n".encode("ascii"), deadline)
+        octets = bytearray()
+        try:
+            while len(octets) <= most_octets + _MOST_HEAD_OCTETS and (piece := stream.receive(deadline)):
+                octets += piece
+        except ConnectionLost:
+            # Many servers close without the end of TLS. A document that was cut shows it: XML has an end of its own.
+            if not octets:
+                raise
+        return bytes(octets)
+    finally:
+        stream.close()
+
+
+def _why_not(url: str, domain: str) -> str:
+    """Why a redirection is not followed; empty where it is."""
+    parts = urlsplit(url)
+    if parts.scheme != "https" or parts.port not in (None, _PORT) or parts.username is not None:
+        return "away from https"
+    host = (parts.hostname or "").lower()
+    if not is_host(host) or not is_within(host, domain):
+        return f"out of {domain}"
+    if not url.isascii() or not url.isprintable() or " " in url:
+        return "to what is no URL"
+    return ""
