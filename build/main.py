@@ -7,6 +7,12 @@ if sys.version_info < (3, 11):  # noqa: UP036
     sys.exit(78)
 
 
+from sendooway import greeting
+
+# First of all, since a client may be waiting for it.
+greeter = greeting.begin(sys.argv[1:])
+
+
 class ImportedAtFirstUse(type(sys)):
     """Stands for a module until somebody asks it for something."""
 
@@ -22,4 +28,4 @@ sys.modules["inspect"] = ImportedAtFirstUse("inspect")
 
 from sendooway.cli import main  # noqa: E402
 
-sys.exit(main())
+sys.exit(main(greeter=greeter))

@@ -1,16 +1,18 @@
 """The command `sendooway`: look at the command line, then hand over to the daemon."""
 
 import os
-import pwd
 import sys
 
 from sendooway.config import ConfigurationError, Mapping, Parsed, exposure, login_possible, parse, read
+from sendooway.greeting import Greeter
 from sendooway.options import HELP, Options, UsageError, endpoints, parse_options
+from sendooway.privsep.run_as import RunAsError, network_user
 
 
-def main(argv: list[str] | None = None) -> int:
+def main(argv: list[str] | None = None, greeter: Greeter | None = None) -> int:
     """Run the command with these arguments (None: those of the process) and return its exit status.
 
+    The client of a super-server may have been greeted already.
     64 for a wrong command line, 78 for a wrong configuration, each with a message of one line on standard error.
     """
     try:
@@ -34,7 +36,7 @@ def main(argv: list[str] | None = None) -> int:
         # its own: the one that serves the network never has its passwords in memory.
         from sendooway import daemon
 
-        return daemon.run(options)
+        return daemon.run(options, greeter or Greeter())
     except UsageError as error:
         print(f"sendooway: {error} (--help shows all options)", file=sys.stderr)
         return os.EX_USAGE
@@ -88,14 +90,9 @@ def _check_run_as(parsed: Parsed) -> None:
     if not name:
         return
     try:
-        root = pwd.getpwnam(name).pw_uid == 0
-    except KeyError:
-        reason = f"there is no user {name!r}; `adduser --system {name}` would make one"
-    else:
-        if not root:
-            return
-        reason = f"{name} has root's rights; a user of its own would be right: adduser --system sendooway"
-    raise ConfigurationError(parsed.origins["runAs"], "runAs", reason)
+        network_user(name)
+    except RunAsError as error:
+        raise ConfigurationError(parsed.origins["runAs"], "runAs", str(error)) from None
 
 
 def _open_files(parsed: Parsed) -> None:

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from enum import Enum
 
+from sendooway import assignment
 from sendooway.accounts.account import Origin
 from sendooway.secret import Secret
 
@@ -442,24 +443,13 @@ class _Found:
         )
 
 
-def _split(line: str) -> tuple[str, str, str]:
-    """Keyword, `=` or nothing, and value of a line; all empty where it holds nothing but blanks and a comment."""
-    keyword, equals, value = line.partition("#")[0].rstrip("\r").partition("=")
-    return keyword.strip(" \t"), equals, value.strip(" \t")
-
-
-def _lines(text: str) -> list[str]:
-    # Not splitlines(): it also ends lines at VT, FF, NEL, LS and PS. Some editors put a BOM in front of UTF-8.
-    return text.removeprefix("\ufeff").split("\n")
-
-
 def _collect(text: str, file: str, *, by_user: bool) -> _Found:
     found = _Found()
-    for number, line in enumerate(_lines(text), 1):
+    for number, line in enumerate(assignment.lines(text), 1):
         origin = Origin(file, number)
         if len(line) > LINE_LIMIT:
             raise ConfigurationError(origin, "", f"the line is longer than {LINE_LIMIT} characters")
-        keyword, equals, value = _split(line)
+        keyword, equals, value = assignment.split(line)
         if not keyword and not equals:
             continue
         if not equals:
@@ -608,11 +598,11 @@ def redact(text: str) -> str:
     Where `parse` accepts `text`, it finds the same Configuration here, with the same line numbers. Only what is
     known to hold no password stays: comments, and lines with an unknown keyword, become empty.
     """
-    return "\n".join(_redacted(line) for line in _lines(text))
+    return "\n".join(_redacted(line) for line in assignment.lines(text))
 
 
 def _redacted(line: str) -> str:
-    keyword, _, value = _split(line)
+    keyword, _, value = assignment.split(line)
     row = _KEYWORDS.get(keyword.lower())
     if row is None:
         return ""

@@ -3,6 +3,7 @@
 What takes long to import is imported where it is needed: a client may be waiting for its greeting.
 """
 
+import contextlib
 import os
 import resource
 import socket
@@ -12,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from sendooway.config import Configuration, Listen
+from sendooway.greeting import Greeter
 from sendooway.log import Log, open_log
 from sendooway.options import Options, endpoints
 from sendooway.privsep import process, single
@@ -19,24 +21,32 @@ from sendooway.privsep.channel import Channel
 from sendooway.privsep.snapshot import SnapshotError
 
 
-def run(options: Options) -> int:
+def run(options: Options, greeter: Greeter) -> int:
     """Serve until there is nothing more to serve. Returns the exit status; why it is not 0 is on standard error and in
     the log: 71 for what the system refuses, 73 for a log that cannot be opened, 77 for missing rights, 78 for a
     configuration that is wrong. Raises UsageError for options that contradict the configuration.
 
-    Standard input is the connection with -i, if it is a socket, and where nothing says what to listen on.
+    Standard input is the connection with -i, if it is a socket, and where nothing says what to listen on. Its client
+    may have been greeted already.
     """
     if sys.platform != "linux":
         return _fail(os.EX_OSERR, f"needs Linux (SOCK_SEQPACKET, prctl); this system is {sys.platform}")
     _tidy_standard_streams()
     if options.bind is None and _is_socket(0):
         options = replace(options, inetd=True)
+    status = _serve(options, greeter)
+    if status != os.EX_OK and options.inetd and not options.tls:
+        _apologise(greeter)
+    return status
+
+
+def _serve(options: Options, greeter: Greeter) -> int:
     try:
         log = open_log(options.log)
     except OSError as error:
         return _fail(os.EX_CANTCREAT, f"cannot open the log {options.log}: {error.strerror}")
     try:
-        status = _serve_one(options, log) if options.bind is None else None
+        status = _serve_one(options, log, greeter) if options.bind is None else None
         return _serve_many(options, log) if status is None else status
     except SnapshotError as error:
         return _report(os.EX_CONFIG, str(error), options, log)
@@ -44,7 +54,7 @@ def run(options: Options) -> int:
         return _report(os.EX_OSERR, f"cannot start: {error.strerror}", options, log)
 
 
-def _serve_one(options: Options, log: Log) -> int | None:
+def _serve_one(options: Options, log: Log, greeter: Greeter) -> int | None:
     """The exit status; None if the configuration says what to listen on."""
     begun = single.begin(options.config, log)
     # While the other process reads the configuration.
@@ -56,7 +66,7 @@ def _serve_one(options: Options, log: Log) -> int | None:
         begun.monitor.close()
         return None
     try:
-        proxy.serve_standard_streams(configuration, options, begun.monitor, log)
+        proxy.serve_standard_streams(configuration, options, begun.monitor, log, greeter)
     except proxy.ProxyError as error:
         return _report(os.EX_CONFIG, str(error), options, log)
     return os.EX_OK
@@ -108,6 +118,17 @@ def _report(status: int, reason: str, options: Options, log: Log) -> int:
 def _fail(status: int, reason: str) -> int:
     print(f"sendooway: {reason}", file=sys.stderr)
     return status
+
+
+def _apologise(greeter: Greeter) -> None:
+    """Tell the client that nobody will serve it, whether or not it has been greeted (RFC 5321, 3.1 and 4.2.3)."""
+    from sendooway.net.stream import ConnectionLost, PipeTransport, SocketTransport, Transport
+
+    greeter.said()
+    transport: Transport = SocketTransport(socket.socket(fileno=1)) if _is_socket(1) else PipeTransport(0, 1)
+    with contextlib.suppress(ConnectionLost):  # it has left
+        transport.send_now(b"421 4.3.0 Nobody can look after this session now, try again later\r\n")
+    transport.close()
 
 
 def _tidy_standard_streams() -> None:

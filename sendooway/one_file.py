@@ -77,6 +77,7 @@ def _unpack(manifest: bytes) -> str:
     folder = f"{cache}/{digest}"
     if not _is_complete(folder, sizes):
         _fill(folder, digest, sizes)
+        _remove_older(cache, digest)
     return folder
 
 
@@ -201,6 +202,16 @@ def _fill(folder: str, digest: str, sizes: dict[str, int]) -> None:
                 os.rename(new, folder)
     finally:
         shutil.rmtree(new, ignore_errors=True)
+
+
+def _remove_older(cache: str, digest: str) -> None:
+    """What earlier versions of the packages have left. Servers that still run have imported them at their start."""
+    import shutil
+
+    with os.scandir(cache) as entries:
+        for entry in entries:
+            if len(entry.name) == len(digest) and entry.name != digest:
+                shutil.rmtree(entry.path, ignore_errors=True)
 
 
 def _write(folder: str, name: str, octets: bytes) -> None:

@@ -3,7 +3,6 @@
 import contextlib
 import encodings.idna  # noqa: F401  (for names of hosts; without rights it could not be imported any more)
 import os
-import pwd
 import signal
 import socket
 import ssl
@@ -12,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from sendooway.config import Configuration, Encryption, Listen, is_loopback
+from sendooway.greeting import Greeter
 from sendooway.log import Log
 from sendooway.net import tls
 from sendooway.net.stream import PipeTransport, SocketTransport, Stream, Transport
@@ -22,13 +22,11 @@ from sendooway.privsep.channel import Channel
 from sendooway.privsep.messages import ProxyReady
 from sendooway.privsep.privileges import PrivilegeError
 from sendooway.privsep.request import LOCAL, peer_address
+from sendooway.privsep.run_as import USERS, RunAsError, network_user
 from sendooway.session import Peer, Proxy, Session
 
 # How long sessions may go on after SIGTERM, before they are told 421.
 GRACE_SECONDS = 30.0
-
-# The users to become, unless runAs says otherwise: the one made for us, else one that should own nothing.
-USERS = ("sendooway", "nobody")
 
 
 class ProxyError(Exception):
@@ -54,7 +52,7 @@ def serve(
     from sendooway.net import listener  # which a connection on standard input does not need
 
     contexts = _load(configuration, options)
-    _give_up_rights(configuration, log, outlive_parent=False)
+    _give_up_rights(_user(configuration, log), log, outlive_parent=False)
     signals = _receive_signals()
     shared = _shared(configuration, options, contexts, monitor, log, signals)
 
@@ -73,16 +71,19 @@ def serve(
     listener.serve(listeners, handle, refuse, log, signals.wake)
 
 
-def serve_standard_streams(configuration: Configuration, options: Options, monitor: Channel, log: Log) -> None:
+def serve_standard_streams(
+    configuration: Configuration, options: Options, monitor: Channel, log: Log, greeter: Greeter
+) -> None:
     """Serve the one connection that standard input and output are. Raises ProxyError before that."""
     kernel.set_title("sendooway [proxy]")
     contexts = _load(configuration, options)
+    user = _user(configuration, log)
     transport, peer = _open_standard_streams(options)
     # What started us, a super-server or a shell, may go before the session does.
-    _give_up_rights(configuration, log, outlive_parent=True)
+    _give_up_rights(user, log, outlive_parent=True)
     signals = _receive_signals(signal.SIGINT)  # ^C of the person who types
     shared = _shared(configuration, options, contexts, monitor, log, signals)
-    Session(shared, Stream(transport, signals.stop), peer).run()
+    Session(shared, Stream(transport, signals.stop), peer).run(greeted=greeter.said())
 
 
 def _load(configuration: Configuration, options: Options) -> tuple[ssl.SSLContext | None, ssl.SSLContext]:
@@ -96,8 +97,8 @@ def _load(configuration: Configuration, options: Options) -> tuple[ssl.SSLContex
         raise ProxyError(str(error)) from error
 
 
-def _give_up_rights(configuration: Configuration, log: Log, *, outlive_parent: bool) -> None:
-    uid, gid = _user(configuration, log)
+def _give_up_rights(user: tuple[int, int], log: Log, *, outlive_parent: bool) -> None:
+    uid, gid = user
     try:
         privileges.drop_to(uid, gid, None, outlive_parent=outlive_parent)
         confined = privileges.confine_files()
@@ -107,20 +108,16 @@ def _give_up_rights(configuration: Configuration, log: Log, *, outlive_parent: b
 
 
 def _user(configuration: Configuration, log: Log) -> tuple[int, int]:
+    """Uid and gid of the user to become."""
     if os.geteuid() != 0:
         return os.getuid(), os.getgid()
-    names = (configuration.run_as,) if configuration.run_as else USERS
-    for name in names:
-        try:
-            entry = pwd.getpwnam(name)
-        except KeyError:
-            continue
-        if entry.pw_uid == 0:
-            raise ProxyError(f"runAs: {name} has root's rights; make a user of its own: adduser --system sendooway")
-        if name == USERS[-1] and not configuration.run_as:
-            log.warning("run-as", user=name, reason="there is no user sendooway; adduser --system sendooway")
-        return entry.pw_uid, entry.pw_gid
-    raise ProxyError(f"runAs: there is no user {' or '.join(names)}; adduser --system sendooway would make one")
+    try:
+        user = network_user(configuration.run_as)
+    except RunAsError as error:
+        raise ProxyError(f"runAs: {error}") from error
+    if user.pw_name == USERS[-1] and not configuration.run_as:
+        log.warning("run-as", user=user.pw_name, reason="there is no user sendooway; adduser --system sendooway")
+    return user.pw_uid, user.pw_gid
 
 
 def _receive_signals(*ending: signal.Signals) -> _Signals:

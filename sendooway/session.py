@@ -131,13 +131,15 @@ class Session:
             size_limit=configuration.ext_message_size,
         )
 
-    def run(self) -> None:
+    def run(self, *, greeted: bool = False) -> None:
+        """`greeted`: the client has read the greeting already."""
         self._log.event("connect", rip=self._peer.address or None)
         reason = "crash"  # unless we find out
         try:
             if self._peer.tls:
                 self._start_tls()
-            self._send(self._server.greeting())
+            if not greeted:
+                self._send(self._server.greeting())
             while self._carry_out(self._server.receive(self._read_line())):
                 pass
             reason = "quit"

@@ -65,7 +65,7 @@ def test_a_good_configuration_is_ok_with_its_warnings(conf: Path, capsys: pytest
         ("smarthostMapping = getmail:%x/rc", ":1: smarthostMapping: "),
         ("smarthostMapping = direct:* h 25 me", ":1: smarthostMapping: "),
         ("smarthostMapping = direct:* h 25 me pw\nsmarthostMapping = direct:* h imap me pw", ":2: smarthostMapping: "),
-        ("\nrunAs = no-such-user", ":2: runAs: there is no user 'no-such-user'; `adduser --system no-such-user`"),
+        ("\nrunAs = no-such-user", ":2: runAs: there is no user no-such-user; `adduser --system no-such-user`"),
         ("runAs = root", ":1: runAs: root has root's rights; "),
         ("sslCA = /no/such", ":1: sslCA: cannot read '/no/such': No such file or directory; "),
         ("\nsslCert = /no/such", ":2: sslCert: cannot read '/no/such': No such file or directory; "),

@@ -13,6 +13,7 @@ from servers.processes import descendants, free_port, read_status, title, wait_u
 from servers.program import ROOT, command
 
 from sendooway import daemon
+from sendooway.greeting import Greeter
 from sendooway.options import Options
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
@@ -82,7 +83,7 @@ def test_another_system_is_told_what_is_missing(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(sys, "platform", "freebsd14")
-    assert daemon.run(Options()) == 71
+    assert daemon.run(Options(), Greeter()) == 71
     assert "needs Linux" in capsys.readouterr().err
 
 
@@ -99,7 +100,7 @@ def test_closed_standard_descriptors_get_nothing_else_s_number(configuration: Pa
     assert "Traceback" not in log
 
 
-def test_under_inetd_an_error_is_not_told_to_the_client(configuration: Path, tmp_path: Path) -> None:
+def test_under_inetd_a_client_hears_that_nobody_serves_it_and_not_why(configuration: Path, tmp_path: Path) -> None:
     configuration.write_text("timeout = soon\n")
     ours, theirs = socket.socketpair()
     with ours, theirs:
@@ -113,6 +114,7 @@ def test_under_inetd_an_error_is_not_told_to_the_client(configuration: Path, tmp
             check=False,
         )
         theirs.close()
+        assert ours.recv(100) == b"421 4.3.0 Nobody can look after this session now, try again later\r\n"
         assert ours.recv(100) == b""
     assert done.returncode == 78
 

@@ -188,6 +188,14 @@ def test_a_cache_that_is_not_complete_is_unpacked_again(folder: Path) -> None:
     assert shared_object.stat().st_size == size
 
 
+def test_what_an_earlier_version_has_unpacked_is_removed_when_a_new_one_is_unpacked(folder: Path) -> None:
+    older, other = folder / f"{'0' * 64}", folder / "of-somebody-else"
+    for path in (older, other):
+        (path / "gssapi").mkdir(parents=True)
+    gssapi = Path(unpack(folder).stdout).parent
+    assert sorted(folder.iterdir()) == sorted([gssapi.parent, other])
+
+
 @pytest.mark.parametrize("mode", [0o777, 0o775, 0o1777])
 def test_a_cache_that_others_can_write_to_is_refused(folder: Path, mode: int) -> None:
     folder.chmod(mode)
@@ -365,6 +373,33 @@ def test_it_runs_without_path_and_home_and_with_the_connection_as_standard_error
         with ours.makefile("rb") as replies:
             assert [line[:3] for line in replies] == [b"220", b"221"]
         assert session.wait(20) == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "replies"),
+    [
+        ("localname = mail.test\ntimeout = soon\n", [b"220 mail.test ", b"421 4.3.0 "]),
+        ("localname = a b\n", [b"421 4.3.0 "]),
+        ("localname = [192.0.2.1]\nauthBackend = none\n", [b"220 [192.0.2.1] ", b"250 2.0.0 ", b"221 2.0.0 "]),
+        ("localname = mail.test\nauthBackend = none\n", [b"220 mail.test ", b"250 2.0.0 ", b"221 2.0.0 "]),
+    ],
+)
+def test_a_client_is_greeted_once_and_hears_if_nobody_can_serve_it(
+    tmp_path: Path, text: str, replies: list[bytes]
+) -> None:
+    (tmp_path / "conf").write_text(text)
+    ours, theirs = socket.socketpair()
+    with ours, ours.makefile("rb") as heard:
+        session = subprocess.Popen(
+            [ONE_FILE, "-i", "-c", tmp_path / "conf", "-l", tmp_path / "log"],
+            stdin=theirs.fileno(),
+            stdout=theirs.fileno(),
+            stderr=theirs.fileno(),
+        )
+        theirs.close()
+        ours.sendall(b"NOOP\r\nQUIT\r\n")
+        assert [line[: len(reply)] for line, reply in zip(heard, replies, strict=True)] == replies
+        session.wait(20)
 
 
 def test_it_is_installed_and_removed_by_the_gnu_conventions(tmp_path: Path) -> None:

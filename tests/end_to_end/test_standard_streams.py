@@ -220,6 +220,7 @@ def test_sigterm_lets_a_session_finish(start: Start, sockets: tuple[socket.socke
     theirs.close()
     with closing(Lines(ours)) as client:
         assert client.reply()[0] == 220
+        sendooway.wait_for_log("connect ")  # the greeting comes before the session
         sendooway.process.send_signal(signal.SIGTERM)
         assert client.ask(b"EHLO client.test\r\n") == 250
         assert client.ask(b"QUIT\r\n") == 221
@@ -235,6 +236,7 @@ def test_a_session_that_goes_on_for_30_seconds_after_sigterm_is_ended_with_421(
     theirs.close()
     with closing(Lines(ours)) as client:
         assert client.reply()[0] == 220
+        sendooway.wait_for_log("connect ")  # the greeting comes before the session
         sendooway.process.send_signal(signal.SIGTERM)
         code, text = client.reply()
         assert (code, text[:5]) == (421, b"4.3.2")
