@@ -18,7 +18,7 @@ from servers import postfix as postfix_
 from servers.certificates import Certificates
 from servers.postfix import Postfix, Tickets
 from servers.processes import free_port, wait_until
-from servers.program import Connect, Sendooway, Start
+from servers.program import ONE_FILE, Connect, Sendooway, Start
 from servers.realm import Realm
 from servers.users import User
 
@@ -252,6 +252,29 @@ def give_ticket(realm: Realm, user: User, *options: str) -> Path:
     os.chown(cache, user.uid, user.gid)
     cache.chmod(0o600)
     return cache
+
+
+@pytest.mark.skipif(not ONE_FILE.exists(), reason="`make dist` has not made dist/sendooway")
+def test_sessions_with_password_and_with_ticket_do_not_notice_that_the_program_is_replaced(
+    run: Run,
+    alice_with_two_identities: User,
+    postfix: Postfix,
+    connect: Connect,
+    log_in: LogIn,
+    monkeypatch: pytest.MonkeyPatch,
+    shared_folder: Path,
+) -> None:
+    program = Path(shutil.copy(ONE_FILE, shared_folder))
+    monkeypatch.setenv("SENDOOWAY_PROGRAM", str(program))
+    sendooway = run()
+    sessions = [connect(sendooway, alice_with_two_identities), log_in(sendooway, "alice")]
+    program.write_bytes(b"a file that is no zip\n" * 100_000)
+    sessions += [connect(sendooway, alice_with_two_identities), log_in(sendooway, "alice")]
+    for session in sessions:
+        session.sendmail("alice@moon.test", ["bob@mars.test"], CONTENT)
+        login, delivery = postfix.take("bob@mars.test")
+        assert (login, without_received(delivery.content)) == ("alice-moon", CONTENT)
+    assert "ImportError" not in sendooway.log
 
 
 # At the smarthost
