@@ -30,11 +30,45 @@ class Origin:
 
 
 @dataclass(frozen=True)
+class FromCommand:
+    """The first line that a program prints. `arguments` begin with the program; no shell sees them."""
+
+    arguments: tuple[str, ...] = field(repr=False)
+
+
+@dataclass(frozen=True)
+class FromFile:
+    """The first line of a file. `path` is absolute, or begins with `~/`, which is the user's home folder."""
+
+    path: str
+
+
+@dataclass(frozen=True)
+class FromNetrc:
+    """What the netrc file at `path` (see FromFile) has for `login` at the first of `hosts` that it knows so."""
+
+    hosts: tuple[str, ...]
+    login: str
+    path: str = "~/.netrc"
+
+
+@dataclass(frozen=True)
+class FromCredential:
+    """A credential of the service, see systemd.exec(5). Only for accounts that the administrator's file defines."""
+
+    name: str
+
+
+# The password itself, or where the agent gets it from, as the user, when a login needs it.
+Password = Secret | FromCommand | FromFile | FromNetrc | FromCredential
+
+
+@dataclass(frozen=True)
 class Credentials:
     """What logs in at a smarthost."""
 
     username: str
-    password: Secret
+    password: Password
 
 
 @dataclass(frozen=True)

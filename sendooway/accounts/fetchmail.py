@@ -14,7 +14,8 @@ import re
 from dataclasses import replace
 
 from sendooway.accounts import fetchmailrc, pattern
-from sendooway.accounts.account import Account, AccountsError, Credentials, Origin, Security, Unusable
+from sendooway.accounts import password as passwords
+from sendooway.accounts.account import Account, AccountsError, Credentials, Origin, Password, Security, Unusable
 from sendooway.accounts.entry import Entry, Retriever
 from sendooway.accounts.fetchmailrc import Annotation, Poll, User
 from sendooway.accounts.value import BadValue, at, parse_host, parse_password, parse_port, parse_username
@@ -22,7 +23,8 @@ from sendooway.auth.identity import Identity
 from sendooway.secret import Secret
 
 _FLAGS = {"tls": "tls", "ssl": "ssl", "nocertcheck": "noCertCheck", "noauth": "noAuth", "gssapi": "gssapi"}
-_KEYS = {**_FLAGS, "server": "server", "port": "port", "user": "user", "pass": "pass", "address": "address"}
+_VALUES = ("server", "port", "user", "pass", "passwordFrom", "address")
+_KEYS = {**_FLAGS, **{key.lower(): key for key in _VALUES}}
 
 _BLANKS = " \t\r\n"
 
@@ -77,6 +79,7 @@ class _Draft:
         self.security: Security | None = None
         self.username: str | None = None
         self.password: Secret | None = None
+        self.password_from: tuple[str, Origin] | None = None
         self.check_certificate = True
         self.password_login = True
         self.no_auth = False
@@ -97,11 +100,11 @@ def _drafts(annotations: tuple[Annotation, ...], file: str) -> list[_Draft]:
             if key in keys and key != "address":
                 raise BadValue(f"#sendooway:{key} stands twice before the address that closes the account")
             keys.add(key)
-            _set(drafts[-1], key, value)
+            _set(drafts[-1], key, value, origin)
     return drafts
 
 
-def _set(draft: _Draft, key: str, value: str) -> None:
+def _set(draft: _Draft, key: str, value: str, origin: Origin) -> None:
     match key:
         case "server":
             draft.host = parse_host(value)
@@ -113,6 +116,8 @@ def _set(draft: _Draft, key: str, value: str) -> None:
             draft.username = parse_username(value)
         case "pass":
             draft.password = parse_password(value)
+        case "passwordFrom":
+            draft.password_from = (value, origin)
         case "tls" | "ssl":
             if draft.security:
                 raise BadValue("either #sendooway:tls (STARTTLS) or #sendooway:ssl (implicit TLS), not both")
@@ -149,6 +154,16 @@ def _parse_annotation(text: str) -> tuple[str, str]:
     return key, value
 
 
+def _password(draft: _Draft, user: User | None, host: str, username: str | None) -> Password | None:
+    if draft.password_from is None:
+        return draft.password or (user.password if user else None)
+    text, origin = draft.password_from
+    with at(origin):
+        if draft.password is not None:
+            raise BadValue("either #sendooway:pass or #sendooway:passwordFrom, not both")
+        return passwords.parse(text, host, username or "")
+
+
 def _account(draft: _Draft, user: User | None, owner: Identity) -> Account | Unusable:
     if not draft.patterns:
         raise AccountsError(draft.origin, "no #sendooway:address closes this account before its user's part ends")
@@ -171,7 +186,7 @@ def _account(draft: _Draft, user: User | None, owner: Identity) -> Account | Unu
     if username is None and user and (remote := _remote(user, owner)):
         with at(Origin(draft.origin.file, user.line)):
             username = parse_username(remote)
-    password = draft.password or (user.password if user else None)
+    password = _password(draft, user, draft.host, username)
     if username is not None and password is not None:
         return replace(account, credentials=Credentials(username, password))
     if draft.gssapi:

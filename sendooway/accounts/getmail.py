@@ -7,7 +7,8 @@
     password = secret
     address = alice@moon.test, *@alice.moon.test
 
-What is missing of server, username and password comes from `[retriever]`, which is getmail's own. With `gssapi = true`
+What is missing of server, username and password comes from `[retriever]`, which is getmail's own. Instead of `password`
+there may be getmail's `password_command`, or `password_from` with what `password.parse` reads. With `gssapi = true`
 Kerberos tickets log in; where they do not, a user name with its password, if there are both.
 """
 
@@ -15,10 +16,11 @@ import re
 from dataclasses import replace
 
 from sendooway.accounts import getmailrc, pattern
-from sendooway.accounts.account import Account, AccountsError, Credentials, Origin, Security, Unusable
+from sendooway.accounts import password as passwords
+from sendooway.accounts.account import Account, AccountsError, Credentials, Origin, Password, Security, Unusable
 from sendooway.accounts.entry import Entry, Retriever
 from sendooway.accounts.getmailrc import Line, Section
-from sendooway.accounts.value import at, parse_host, parse_password, parse_port, parse_username
+from sendooway.accounts.value import BadValue, at, parse_host, parse_password, parse_port, parse_username
 from sendooway.auth.identity import Identity
 from sendooway.secret import Secret
 
@@ -90,7 +92,7 @@ def _account(sender: Section, retriever: Section) -> Account | Unusable:
     gssapi = _boolean(sender, "gssapi")
     account = Account(_patterns(sender), host, port, security, check_certificate, None, sender.origin, gssapi)
     try:
-        return replace(account, credentials=_credentials(sender, retriever))
+        return replace(account, credentials=_credentials(sender, retriever, host))
     except _Missing as missing:
         return account if gssapi else Unusable(account, missing.reason, missing.origin, missing.username)
 
@@ -143,7 +145,7 @@ def _patterns(sender: Section) -> tuple[str, ...]:
     return tuple(patterns)
 
 
-def _credentials(sender: Section, retriever: Section) -> Credentials | None:
+def _credentials(sender: Section, retriever: Section, host: str) -> Credentials | None:
     """What logs in, or None where the file says that there is no login. Raises _Missing."""
     line = _single(sender, "username")
     if line and not line.text:
@@ -153,11 +155,29 @@ def _credentials(sender: Section, retriever: Section) -> Credentials | None:
         raise _Missing("no user name: add username to [sender], an empty one for no login", sender.origin)
     with at(line.origin):
         username = parse_username(line.text)
-    for section in (sender, retriever):
-        if line := _single(section, "password"):
-            with at(line.origin):
-                return Credentials(username, parse_password(line.text))
-        if command := section.values.get("password_command"):
-            reason = "password_command is not run for sending: add password to [sender]"
-            raise _Missing(reason, command[0].origin, username)
-    raise _Missing("no password: add password to [sender]", sender.origin, username)
+    password = _password_from(sender, host, username) or _password(sender) or _password(retriever)
+    if password is None:
+        reason = "no password: add password, password_from or password_command to [sender]"
+        raise _Missing(reason, sender.origin, username)
+    return Credentials(username, password)
+
+
+def _password_from(sender: Section, host: str, username: str) -> Password | None:
+    line = _single(sender, "password_from")
+    if line is None:
+        return None
+    with at(line.origin):
+        if {"password", "password_command"} & sender.values.keys():
+            raise BadValue("one of password, password_command and password_from, not more")
+        return passwords.parse(line.text, host, username)
+
+
+def _password(section: Section) -> Password | None:
+    """What getmail itself takes in any of its sections."""
+    if line := _single(section, "password"):
+        with at(line.origin):
+            return parse_password(line.text)
+    if lines := section.values.get("password_command"):
+        with at(lines[0].origin):
+            return passwords.parse_literal("\n".join(line.text for line in lines))
+    return None

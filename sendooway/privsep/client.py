@@ -31,7 +31,7 @@ from sendooway.secret import Secret
 # A little more than the agent grants itself, so that its own words arrive.
 LOGIN_SECONDS = 120.0
 LOOK_UP_SECONDS = 10.0
-SASL_SECONDS = 10.0
+SASL_SECONDS = 20.0
 
 _LOGIN_ANSWERS = frozenset({LoginChallenge, LoginDone, LoginRefused})
 _LOOK_UP_ANSWERS = frozenset({AccountFound, AccountMissing, LookUpFailed})

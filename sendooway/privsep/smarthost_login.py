@@ -7,36 +7,47 @@ from sendooway.accounts.account import Account
 from sendooway.auth import kerberos
 from sendooway.config import Use, UserSettings
 from sendooway.privsep.messages import REASON_LIMIT, ProtocolError, SaslResponse, SaslUnavailable
+from sendooway.privsep.password import PasswordError, Passwords
 from sendooway.sasl import GSSAPI, ContextError, SaslError
 from sendooway.secret import Secret
 
 
 class SmarthostLogin:
-    """The logins with one account, one after the other.
+    """A login with one account, mechanism by mechanism.
 
     `tickets` is what the client delegated, None: nothing. `client_keytab` is a path, empty: none but the system's.
-    `warn` hears of tickets that cannot be had.
+    `warn` hears of tickets that cannot be had, and of a password that cannot be had anew.
     """
 
     def __init__(
         self,
         account: Account,
         settings: UserSettings,
+        passwords: Passwords,
         tickets: object | None,
         client_keytab: str,
-        warn: Callable[[ContextError], None],
+        warn: Callable[[Account, ContextError | PasswordError], None],
     ) -> None:
-        self._account = account
+        self.account = account
         self._settings = settings
+        self._passwords = passwords
         self._tickets = tickets
         self._client_keytab = client_keytab
         self._warn = warn
         self._mechanism = ""
         self._dialogue: sasl.Client | None = None
+        # A password from an earlier login may have been changed since; the first so many refusals were of that one.
+        self._may_be_old = account.credentials is not None and passwords.is_kept(account.credentials.password)
+        self._forgiven = 0
 
     def begin(self, offered: tuple[str, ...], refused: tuple[str, ...]) -> SaslResponse | SaslUnavailable:
-        """With the strongest mechanism of those `offered` that the smarthost has not `refused`."""
-        possible = _possible(self._account)
+        """With the strongest mechanism of those `offered` that the smarthost has not `refused`, the latest one last.
+
+        When a password from an earlier login is refused, it is asked for anew, once; if it is another one now, all that
+        was refused with the old one has another chance.
+        """
+        refused = self._without_forgiven(refused)
+        possible = _possible(self.account)
         never = self._with(Use.NEVER) & possible
         useless = never | (frozenset(sasl.STRENGTH) - possible)
         failures: tuple[str, ...] = ()
@@ -47,9 +58,12 @@ class SmarthostLogin:
                 return self._response(next(self._dialogue))
             except ContextError as error:
                 for cause in error.causes or (error,):
-                    self._warn(cause)
+                    self._warn(self.account, cause)
                 failures += (f"{mechanism}: {error}",)
                 refused += (mechanism,)
+            except PasswordError as error:
+                failures += (f"{error}; {error.remedy}" if error.remedy else str(error),)
+                break
         self._dialogue = None
         return SaslUnavailable("; ".join(failures)[:REASON_LIMIT] or _unavailable(offered, refused, never, possible))
 
@@ -64,11 +78,24 @@ class SmarthostLogin:
             return SaslUnavailable(str(error))
 
     def _open(self, mechanism: str) -> sasl.Client:
-        account = self._account
+        account = self.account
         if mechanism == GSSAPI:
             return sasl.gssapi.client(kerberos.initiate(account.host, self._tickets, self._client_keytab))
         assert account.credentials is not None
-        return sasl.client(mechanism, account.credentials.username, account.credentials.password)
+        password = self._passwords.fetch(account.credentials.password)
+        return sasl.client(mechanism, account.credentials.username, password)
+
+    def _without_forgiven(self, refused: tuple[str, ...]) -> tuple[str, ...]:
+        if self._may_be_old and self.account.credentials and refused and refused[-1] in sasl.CLIENTS:
+            self._may_be_old = False
+            try:
+                if self._passwords.renew(self.account.credentials.password):
+                    self._forgiven = len(refused)
+            except PasswordError as error:
+                # What the client hears is that the smarthost refused the old one.
+                self._warn(self.account, error)
+        tickets = tuple(mechanism for mechanism in refused[: self._forgiven] if mechanism not in sasl.CLIENTS)
+        return tickets + refused[self._forgiven :]
 
     def _response(self, octets: bytes | None) -> SaslResponse:
         return SaslResponse(self._mechanism, None if octets is None else Secret(octets))

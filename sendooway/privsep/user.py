@@ -4,11 +4,7 @@ It all happens with the user's own rights: whatever the user's files are, they h
 """
 
 import os
-import signal
 import stat
-from collections.abc import Iterator
-from contextlib import contextmanager
-from types import FrameType
 
 from sendooway.accounts.account import Account, AccountsError, NoAccount, Origin
 from sendooway.accounts.lookup import expand, look_up
@@ -26,13 +22,12 @@ from sendooway.privsep.messages import (
     SaslResponse,
     SaslUnavailable,
 )
+from sendooway.privsep.password import PasswordError, Passwords
 from sendooway.privsep.smarthost_login import SmarthostLogin
 from sendooway.privsep.snapshot import Snapshot
+from sendooway.privsep.time_limit import READ_SECONDS, TooLate, within
 from sendooway.sasl import ContextError
-
-# For all files of one look-up together: a network file system or an automounter may take its time, or for ever.
-READ_SECONDS = 5.0
-_AGAIN_SECONDS = 0.5
+from sendooway.secret import Secret
 
 # The client's reply has no room for more, and a datagram neither.
 SEARCHED_LIMIT = 30
@@ -61,14 +56,15 @@ class User:
         self._client_keytab = ""
         self._files = UserFiles(identity.uid)
         self._warned: set[str] = set()  # files of which the log has said that others may read them
+        self._passwords = Passwords(identity, self._read_secret, log)
         self.settings: UserSettings = snapshot.configuration.user_settings
         self.own_ca: int | None = None
         try:
-            with _within(READ_SECONDS):
+            with within(READ_SECONDS):
                 self._include()
                 self._client_keytab = self._expand_keytab()
                 self._open_ca()
-        except (AccountsError, ConfigurationError, _TooLate) as error:
+        except (AccountsError, ConfigurationError, TooLate) as error:
             self._broken = str(error)[:REASON_LIMIT]
             log.error("settings-refused", user=identity.name, reason=self._broken)
 
@@ -77,16 +73,16 @@ class User:
         if self._broken is not None:
             return LookUpFailed(self._broken)
         try:
-            with _within(READ_SECONDS):
+            with within(READ_SECONDS):
                 account = look_up(reverse_path, self._mappings(), self._identity, self._files, self._last)
         except NoAccount as error:
             return AccountMissing(_shortened(error.searched))
-        except (AccountsError, _TooLate) as error:
+        except (AccountsError, TooLate) as error:
             return LookUpFailed(str(error)[:REASON_LIMIT])
         if account not in self._accounts:
             self._accounts.append(account)
         self._last = account
-        if account.credentials is not None:
+        if account.credentials is not None and isinstance(account.credentials.password, Secret):
             self._warn_of(account.origin.file)
         return AccountFound(
             number=self._accounts.index(account),
@@ -101,24 +97,24 @@ class User:
     def begin_sasl(
         self, number: int, offered: tuple[str, ...], refused: tuple[str, ...]
     ) -> SaslResponse | SaslUnavailable:
-        """Begin a login with account `number`. Raises ProtocolError for one that was not found or has no login."""
+        """Begin a login with account `number`, or go on with it after the mechanisms `refused`.
+
+        Raises ProtocolError for an account that was not found or has no login.
+        """
         if not 0 <= number < len(self._accounts) or not self._accounts[number].logs_in:
             raise ProtocolError("a SaslBegin for an account that it cannot be for")
         account = self._accounts[number]
-        self._login = SmarthostLogin(
-            account,
-            self.settings,
-            self._tickets,
-            self._client_keytab,
-            lambda error: self._warn_of_ticket(account.host, error),
-        )
+        if self._login is None or not refused or self._login.account is not account:
+            self._login = SmarthostLogin(
+                account, self.settings, self._passwords, self._tickets, self._client_keytab, self._warn_of_login
+            )
         return self._login.begin(offered, refused)
 
-    def _warn_of_ticket(self, host: str, error: ContextError) -> None:
+    def _warn_of_login(self, account: Account, error: ContextError | PasswordError) -> None:
         self._log.warning(
-            "no-ticket",
+            "no-ticket" if isinstance(error, ContextError) else "no-password",
             user=self._identity.name,
-            smarthost=host,
+            smarthost=account.host,
             reason=str(error),
             remedy=error.remedy or None,
         )
@@ -134,6 +130,11 @@ class User:
         if self._login is None:
             raise ProtocolError("a SaslContinue without a login")
         return self._login.respond(challenge)
+
+    def _read_secret(self, path: str) -> str:
+        text = self._files.read(path)
+        self._warn_of(path)
+        return text
 
     def _warn_of(self, path: str) -> None:
         """Say once for each login that others may read the file that a password is in."""
@@ -184,33 +185,6 @@ class User:
             os.close(descriptor)
             raise AccountsError(origin, f"sslCA must be a regular file of at most {CA_LIMIT} octets")
         self.own_ca = descriptor
-
-
-class _TooLate(Exception):
-    """No OSError, so that nothing takes it for a file that cannot be read."""
-
-    def __str__(self) -> str:
-        return f"reading the files took longer than {READ_SECONDS:g} seconds"
-
-
-@contextmanager
-def _within(seconds: float) -> Iterator[None]:
-    """Raises _TooLate in the block when it takes longer. Only for the main thread.
-
-    And again every while: where the interpreter calls back from (a finalizer, the garbage collector), exceptions go to
-    nobody.
-    """
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        raise _TooLate
-
-    before = signal.signal(signal.SIGALRM, interrupt)
-    signal.setitimer(signal.ITIMER_REAL, seconds, _AGAIN_SECONDS)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
 
 
 def _shortened(searched: tuple[str, ...]) -> tuple[str, ...]:

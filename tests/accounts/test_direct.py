@@ -5,7 +5,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sendooway.accounts import direct
-from sendooway.accounts.account import Account, AccountsError, Credentials, Origin, Security
+from sendooway.accounts.account import (
+    Account,
+    AccountsError,
+    Credentials,
+    FromCommand,
+    FromCredential,
+    FromFile,
+    FromNetrc,
+    Origin,
+    Security,
+)
 from sendooway.secret import Secret
 
 ORIGIN = Origin("/etc/sendooway.conf", 4)
@@ -54,6 +64,32 @@ ALICE = Credentials("alice", Secret(b"secret"))
             "* localhost 587 alice secret tls,gssapi",
             Account(("*",), "localhost", 587, Security.STARTTLS, True, ALICE, ORIGIN, gssapi=True),
         ),
+        # What was a password before there were other forms still is one.
+        (
+            "* localhost 25 alice file:/etc/secret",
+            Account(
+                *(("*",), "localhost", 25, Security.NONE, True),
+                *(Credentials("alice", Secret(b"file:/etc/secret")), ORIGIN),
+            ),
+        ),
+        *(
+            (
+                f"* localhost 587 alice - {options}",
+                Account(("*",), "localhost", 587, security, True, Credentials("alice", password), ORIGIN, gssapi),
+            )
+            for options, security, password, gssapi in (
+                ("passwordFrom=file:/etc/s", Security.NONE, FromFile("/etc/s"), False),
+                ("tls, PASSWORDFROM = file:~/a,  b", Security.STARTTLS, FromFile("~/a,  b"), False),
+                ("gssapi,passwordFrom=credential:moon", Security.NONE, FromCredential("moon"), True),
+                ("ssl,passwordFrom=netrc:", Security.SMTPS, FromNetrc(("localhost",), "alice"), False),
+                (
+                    "tls,passwordFrom=command:pw -k,passwordFrom=x 'a  b'",
+                    Security.STARTTLS,
+                    FromCommand(("pw", "-k,passwordFrom=x", "a  b")),
+                    False,
+                ),
+            )
+        ),
     ],
 )
 def test_a_mapping_is_an_account(argument: str, account: Account) -> None:
@@ -77,6 +113,12 @@ def test_a_mapping_is_an_account(argument: str, account: Account) -> None:
         ("* localhost 25 alice secret starttls", "tls, ssl, noCertCheck, noAuth"),
         ("* localhost 25 alice secret tls noCertCheck", "tls, ssl, noCertCheck, noAuth"),
         ("* localhost 25 alice secret tls,", "tls, ssl, noCertCheck, noAuth"),
+        ("* localhost 25 alice secret passwordFrom=file:/x", "PASSWORD of -"),
+        ("* localhost 25 alice - noAuth,passwordFrom=file:/x", "no noAuth"),
+        ("* localhost 25 - - passwordFrom=file:/x", "noAuth or gssapi"),
+        ("* localhost 25 alice - tls passwordFrom=file:/x", "passwordFrom=SOURCE"),
+        ("* localhost 25 alice - passwordFrom", "passwordFrom=SOURCE"),
+        ("* localhost 25 alice - passwordFrom=secret", "file:PATH, command:WORD"),
     ],
 )
 def test_an_error_names_the_place_and_what_would_be_right(argument: str, reason: str) -> None:

@@ -6,7 +6,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sendooway.accounts import fetchmail
-from sendooway.accounts.account import Account, AccountsError, Credentials, Origin, Security, Unusable
+from sendooway.accounts.account import (
+    Account,
+    AccountsError,
+    Credentials,
+    FromCommand,
+    FromFile,
+    FromNetrc,
+    Origin,
+    Password,
+    Security,
+    Unusable,
+)
 from sendooway.accounts.entry import Retriever
 from sendooway.auth.identity import Identity
 from sendooway.secret import Secret
@@ -89,6 +100,7 @@ def test_annotations_are_accounts(lines: list[str], expected: list[Account], lin
 def username_and_password(found: Account | Unusable) -> tuple[str, str, bytes]:
     assert isinstance(found, Account)
     assert found.credentials
+    assert isinstance(found.credentials.password, Secret)
     return found.host, found.credentials.username, found.credentials.password.octets
 
 
@@ -111,6 +123,20 @@ def test_what_is_missing_comes_from_the_user_in_whose_part_the_comments_stand() 
         ("four", "carol", b"d"),
         ("five", "dave", b"v"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("line", "password"),
+    [
+        ("passwordFrom file:~/moon", FromFile("~/moon")),
+        ('PasswordFrom "command:sh -c \'head -1 "x y"\' a\\ b"', FromCommand(("sh", "-c", 'head -1 "x y"', "a b"))),
+        ("passwordfrom netrc:", FromNetrc(("mx.moon.test",), "alice")),
+    ],
+)
+def test_a_password_may_come_from_elsewhere(line: str, password: Password) -> None:
+    (found,) = parse(POLL + annotations(line, SERVER, ADDRESS), "rc")
+    assert isinstance(found, Account)
+    assert found.credentials == Credentials("alice", password)
 
 
 def test_an_account_may_begin_before_the_first_user_and_end_in_its_part() -> None:
@@ -203,6 +229,9 @@ def test_an_account_without_credentials_is_known_but_unusable(text: str, line: i
         (POLL + annotations(SERVER, "port secret"), 3, "65535"),
         (POLL + annotations(SERVER, 'port ""'), 3, "65535"),
         (POLL + annotations('pass "secret'), 2, "closing quote"),
+        (POLL + annotations(SERVER, "passwordFrom secret", ADDRESS), 3, "file:PATH, command:WORD"),
+        (POLL + annotations(SERVER, "passwordFrom credential:x", ADDRESS), 3, "mapping of the administrator"),
+        (POLL + annotations(SERVER, "pass x", "passwordFrom file:/x", ADDRESS), 4, "not both"),
         (POLL + annotations('pass "'), 2, "closing quote"),
         (POLL + annotations("pass my secret"), 2, "double quotes"),
         (POLL + annotations("pass a\0secret"), 2, "NUL"),

@@ -5,7 +5,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sendooway.accounts import getmail
-from sendooway.accounts.account import Account, AccountsError, Credentials, Origin, Security, Unusable
+from sendooway.accounts.account import (
+    Account,
+    AccountsError,
+    Credentials,
+    FromCommand,
+    FromFile,
+    FromNetrc,
+    Origin,
+    Password,
+    Security,
+    Unusable,
+)
 from sendooway.accounts.entry import Retriever
 from sendooway.auth.identity import Identity
 from sendooway.secret import Secret
@@ -111,15 +122,32 @@ def test_a_file_without_sender_has_no_account(text: str) -> None:
     assert parse(text, "rc") == ()
 
 
+PASS = FromCommand(("pass", "moon"))
+
+
+@pytest.mark.parametrize(
+    ("text", "password"),
+    [
+        (TLS + MOON + "password_command = ('pass', 'moon')\n" + RETRIEVER, PASS),
+        (TLS + MOON + "password_command =\n  ('pass',\n  'moon')\n" + RETRIEVER, PASS),
+        (TLS + MOON + "[retriever]\nusername = alice\npassword_command = ('pass', 'moon')\n", PASS),
+        (TLS + MOON + "password_from = command:pass moon\n" + RETRIEVER, PASS),
+        (TLS + MOON + "password_from = file:~/moon # 1\n" + RETRIEVER, FromFile("~/moon # 1")),
+        (TLS + MOON + "password_from = netrc:\n" + RETRIEVER, FromNetrc(("mx.moon.test",), "alice")),
+    ],
+)
+def test_a_password_may_come_from_elsewhere(text: str, password: Password) -> None:
+    (found,) = parse(text, "rc")
+    assert isinstance(found, Account)
+    assert found.credentials == Credentials("alice", password)
+
+
 @pytest.mark.parametrize(
     ("text", "line", "reason"),
     [
         (TLS + MOON, 1, "no user name: add username to"),
         (TLS + MOON + "[retriever]\nusername =\n", 1, "no user name: add username to"),
-        (TLS + MOON + "username = alice\n", 1, "no password: add password to"),
-        (TLS + MOON + "username = alice\npassword_command = ('pass',)\n", 6, "password_command is not run"),
-        (TLS + MOON + "password_command = ('pass',)\n" + RETRIEVER, 5, "password_command is not run"),
-        (TLS + MOON + "[retriever]\nusername = a\npassword_command = ('pass',)\n", 7, "password_command is not run"),
+        (TLS + MOON + "username = alice\n", 1, "no password: add password, password_from or"),
     ],
 )
 def test_an_account_without_credentials_is_known_but_unusable(text: str, line: int, reason: str) -> None:
@@ -148,6 +176,10 @@ def test_an_account_without_credentials_is_known_but_unusable(text: str, line: i
         (TLS + MOON + "address = *,\n secret, b@c\n", 6, "an address must read"),
         (TLS + MOON + "username = \x01\n", 5, "user name"),
         (TLS + MOON + "username = a\npassword = a\0b\n", 6, "NUL"),
+        (TLS + MOON + "username = a\npassword_command = pass moon\n", 6, "a command must read"),
+        (TLS + MOON + "username = a\npassword_from = pass moon\n", 6, "file:PATH, command:WORD"),
+        (TLS + MOON + "username = a\npassword_from = credential:moon\n", 6, "mapping of the administrator"),
+        (TLS + MOON + "username = a\npassword_from = file:/x\npassword = b\n", 6, "one of password,"),
         (TLS + MOON + "server = other\n", 5, "twice"),
         ("[retriever]\nserver = a\nSERVER = b\n", 3, "twice"),
         ("[a]\n[b]\n[a]\n", 3, "section stands twice"),

@@ -11,7 +11,7 @@ from privsep.running import ME, QUICK, RunningAgent, StartAgent
 from servers.users import User
 
 from sendooway.auth.identity import Verdict
-from sendooway.privsep import messages, user
+from sendooway.privsep import command, messages, user
 from sendooway.privsep.agent import ALLOWED, Limits, State
 from sendooway.privsep.channel import ChannelClosed
 from sendooway.privsep.client import AgentError
@@ -404,6 +404,106 @@ def test_a_dialogue_goes_on_and_can_be_begun_again_for_another_account(start_age
     assert agent.stub.continue_sasl(b"Password:") == SaslResponse("LOGIN", Secret(b"t0psecret"))
     assert isinstance(agent.stub.continue_sasl(b"More:"), SaslUnavailable)
     assert found(agent, "alice@moon.test") == moon
+
+
+# Passwords that come from elsewhere. How they are fetched is in test_password.py and test_command.py.
+
+
+def with_command(tmp_path: Path, script: str) -> str:
+    """The configuration of an account whose password is what a script prints; `count` has a line for each run."""
+    program = tmp_path / "password"
+    program.write_text(f"#!/bin/sh\necho >> {tmp_path}/count\n{script}\n")
+    program.chmod(0o700)
+    mapping = f"direct:* mx.moon.test 587 alice - tls,passwordFrom=command:{program}"
+    return f"authBackend = none\nsmarthostMapping = {mapping}\n"
+
+
+def runs(tmp_path: Path) -> int:
+    return len((tmp_path / "count").read_text().splitlines())
+
+
+def said(agent: RunningAgent, *refused: str) -> SaslResponse | SaslUnavailable:
+    """What the agent says in a login at a smarthost that offers PLAIN and LOGIN and has refused these."""
+    return agent.stub.begin_sasl(found(agent, "x@y.test").number, ("PLAIN", "LOGIN"), refused)
+
+
+def test_a_command_is_run_once_in_a_session_and_not_before_a_login(start_agent: StartAgent, tmp_path: Path) -> None:
+    agent = start_agent(with_command(tmp_path, "echo s3cret"))
+    log_in(agent)
+    found(agent, "x@y.test")
+    assert not (tmp_path / "count").exists()
+    for _ in range(3):
+        assert said(agent) == SaslResponse("PLAIN", Secret(b"\0alice\0s3cret"))
+    assert runs(tmp_path) == 1
+
+
+def test_a_password_from_before_that_is_refused_is_asked_for_anew(start_agent: StartAgent, tmp_path: Path) -> None:
+    agent = start_agent(with_command(tmp_path, f"echo token-$(wc -l < {tmp_path}/count)"))
+    log_in(agent)
+    assert said(agent) == SaslResponse("PLAIN", Secret(b"\0alice\0token-1"))
+    # It was fresh, so there is nothing newer; LOGIN is next.
+    assert said(agent, "PLAIN") == SaslResponse("LOGIN", None)
+    assert runs(tmp_path) == 1
+    # In the next login it may be stale. All that was refused has another chance, and only one.
+    assert said(agent) == SaslResponse("PLAIN", Secret(b"\0alice\0token-1"))
+    assert said(agent, "PLAIN") == SaslResponse("PLAIN", Secret(b"\0alice\0token-2"))
+    assert said(agent, "PLAIN", "PLAIN") == SaslResponse("LOGIN", None)
+    assert isinstance(said(agent, "PLAIN", "PLAIN", "LOGIN"), SaslUnavailable)
+    assert runs(tmp_path) == 2
+
+
+def test_the_same_password_again_is_not_tried_again(start_agent: StartAgent, tmp_path: Path) -> None:
+    agent = start_agent(with_command(tmp_path, "echo s3cret"))
+    log_in(agent)
+    said(agent)
+    said(agent)
+    assert said(agent, "PLAIN") == SaslResponse("LOGIN", None)
+    assert isinstance(said(agent, "PLAIN", "LOGIN"), SaslUnavailable)
+    assert runs(tmp_path) == 2
+
+
+def test_a_command_that_fails_is_told_and_tried_again_at_the_next_mail(
+    start_agent: StartAgent, tmp_path: Path, log_file: Path
+) -> None:
+    agent = start_agent(with_command(tmp_path, f"[ -e {tmp_path}/key ] || {{ echo no key >&2; exit 2; }}; echo s3cret"))
+    log_in(agent)
+    answer = said(agent)
+    assert answer == SaslUnavailable(f"the password's command {tmp_path}/password ended with status 2: no key")
+    (tmp_path / "key").touch()
+    assert said(agent) == SaslResponse("PLAIN", Secret(b"\0alice\0s3cret"))
+    (tmp_path / "key").unlink()
+    assert said(agent) == SaslResponse("PLAIN", Secret(b"\0alice\0s3cret"))
+    assert isinstance(said(agent, "PLAIN"), SaslUnavailable)
+    assert "no-password session=s1" in log_file.read_text()
+    assert "s3cret" not in log_file.read_text()
+
+
+def test_the_agent_serves_on_after_a_command_that_takes_too_long(
+    start_agent: StartAgent, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(command, "SECONDS", 0.2)
+    agent = start_agent(with_command(tmp_path, "exec sleep 1000"))
+    log_in(agent)
+    answer = said(agent)
+    assert isinstance(answer, SaslUnavailable)
+    assert answer.reason.endswith("has not ended after 0.2 seconds")
+    assert isinstance(found(agent, "x@y.test"), AccountFound)
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o644])
+def test_a_file_is_read_at_each_login(start_agent: StartAgent, tmp_path: Path, log_file: Path, mode: int) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("s3cret\n")
+    secret.chmod(mode)
+    mapping = f"direct:* mx.moon.test 587 alice - tls,passwordFrom=file:{secret}"
+    agent = start_agent(f"authBackend = none\nsmarthostMapping = {mapping}\n")
+    log_in(agent)
+    assert said(agent) == SaslResponse("PLAIN", Secret(b"\0alice\0s3cret"))
+    secret.write_text("other\n")
+    assert said(agent) == SaslResponse("PLAIN", Secret(b"\0alice\0other"))
+    assert log_file.read_text().count(f"password-exposed session=s1 user={ME} file={secret}") == (mode == 0o644)
+    secret.unlink()
+    assert said(agent) == SaslUnavailable(f"{secret}: no such file, and the password should be in it")
 
 
 # Logins at smarthosts with tickets. There are none here, be it that there is no package, no KDC or no ticket.

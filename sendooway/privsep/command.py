@@ -1,0 +1,159 @@
+"""Run a program that prints a password, as the user that this process is.
+
+There is no shell, no terminal and no input. What the kernel has been told about this process holds for the program,
+too: no new privileges (so sudo(8) and the like do not work), no cores, umask 077.
+"""
+
+import os
+import select
+import signal
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+
+from sendooway.log import Log
+from sendooway.privsep import process
+
+SECONDS = 10.0
+OUTPUT_LIMIT = 4096  # octets
+ERROR_LIMIT = 300  # characters
+
+_NOT_STARTED = 127  # as in shells
+
+
+class CommandError(Exception):
+    """The program gave no password. The text says why, with what it said on standard error."""
+
+
+def run(arguments: tuple[str, ...], environment: Mapping[str, str], folder: str, log: Log) -> bytes:
+    """The first line that a program prints, without its line end. Raises CommandError.
+
+    The program is looked for in the PATH of `environment`, which is all that it gets, and starts in `folder`, or in /
+    where it may not. It has SECONDS; what its process group consists of then, or when it ends, is killed.
+    """
+    try:
+        status, printed, said, trouble = _run(arguments, environment, folder, log)
+    except OSError as error:
+        raise CommandError(f"cannot be run: {error.strerror}") from error
+    line = printed.partition(b"\n")[0].removesuffix(b"\r")
+    trouble = trouble or _trouble(status, line)
+    if trouble:
+        words = _printable(said, line)
+        raise CommandError(f"{trouble}: {words}" if words else trouble)
+    return line
+
+
+def _run(
+    arguments: tuple[str, ...], environment: Mapping[str, str], folder: str, log: Log
+) -> tuple[int, bytes, bytes, str]:
+    """Exit status, negative for a signal; what it printed; what it said on standard error; what was wrong, if so."""
+    output, printing = os.pipe()
+    errors, complaining = os.pipe()
+    try:
+        try:
+            pid = process.start(
+                "sendooway [password]",
+                lambda: _execute(arguments, environment, folder, printing, complaining),
+                (printing, complaining),
+                log,
+            )
+        finally:
+            os.close(printing)
+            os.close(complaining)
+        try:
+            heard = _listen(pid, output, errors)
+        finally:
+            status = _end(pid)
+        return status, *heard
+    finally:
+        os.close(output)
+        os.close(errors)
+
+
+def _trouble(status: int, line: bytes) -> str:
+    if status < 0:
+        return f"was ended by {signal.Signals(-status).name}"
+    if status > 0:
+        return f"ended with status {status}"
+    if not line:
+        return "printed no password"
+    return "printed a line with a NUL" if b"\0" in line else ""
+
+
+def _execute(
+    arguments: tuple[str, ...], environment: Mapping[str, str], folder: str, printing: int, complaining: int
+) -> int:
+    """In the new process. Returns only if the program cannot be started, and has said so on standard error."""
+    # A session and process group of its own.
+    os.setsid()
+    process.point_at_null(0)
+    os.dup2(printing, 1)
+    os.dup2(complaining, 2)
+    # What Python and the agent ignore would be ignored by the program.
+    for number in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+    try:
+        os.chdir(folder)
+    except OSError:
+        os.chdir("/")
+    try:
+        os.execvpe(arguments[0], arguments, dict(environment))
+    except OSError as error:
+        os.write(2, (error.strerror or "no such program").encode())
+    return _NOT_STARTED
+
+
+def _listen(pid: int, output: int, errors: int) -> tuple[bytes, bytes, str]:
+    """What the program prints on both until it ends, or its time or patience with it does; and what was wrong, if so.
+
+    Not until both pipes are closed: what it has started may hold them open.
+    """
+    end = time.monotonic() + SECONDS
+    heard = {output: b"", errors: b""}
+    ended = os.pidfd_open(pid)
+    poll = select.poll()
+    try:
+        poll.register(ended, select.POLLIN)
+        for descriptor in heard:
+            os.set_blocking(descriptor, False)
+            poll.register(descriptor, select.POLLIN)
+        while (left := end - time.monotonic()) > 0:
+            ready = [descriptor for descriptor, _ in poll.poll(left * 1000)]
+            for descriptor in heard if ended in ready else ready:
+                piece = _read(descriptor)
+                if not piece and ended not in ready:
+                    poll.unregister(descriptor)
+                heard[descriptor] = (heard[descriptor] + piece)[: OUTPUT_LIMIT + 1]
+            if len(heard[output]) > OUTPUT_LIMIT:
+                return heard[output], heard[errors], f"printed more than {OUTPUT_LIMIT} octets"
+            if ended in ready:
+                return heard[output], heard[errors], ""
+        return heard[output], heard[errors], f"has not ended after {SECONDS:g} seconds"
+    finally:
+        os.close(ended)
+
+
+def _read(descriptor: int) -> bytes:
+    """What is there now, one octet more than the limit at most; nothing at the end, too."""
+    try:
+        return os.read(descriptor, OUTPUT_LIMIT + 1)
+    except BlockingIOError:
+        return b""
+
+
+def _end(pid: int) -> int:
+    """Kill what is left of the process and its group; the exit status of the process, negative for a signal."""
+    # It is not reaped yet, so its number belongs to nobody else. It has no group before it has come to that.
+    os.kill(pid, signal.SIGKILL)
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(pid, signal.SIGKILL)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def _printable(octets: bytes, secret: bytes) -> str:
+    """What a program said, on one line and cut to ERROR_LIMIT; nothing of it if it repeats the password."""
+    if secret and secret in octets:
+        return "(words withheld, they repeat what it printed)"
+    text = " ".join(octets.decode("utf-8", "replace").split())
+    text = "".join(char if char.isprintable() else "?" for char in text)
+    return text if len(text) <= ERROR_LIMIT else f"{text[:ERROR_LIMIT]}..."
