@@ -7,7 +7,7 @@ BIN := .venv/bin
 READY := .venv/ready
 DIST_READY := .venv/ready-dist
 
-.PHONY: run test check dist bench-start install uninstall format lock clean
+.PHONY: run test check fuzz dist bench-start install uninstall format lock clean
 
 run: $(READY)
 	@$(BIN)/python contrib/demo/demo.py
@@ -23,6 +23,11 @@ check: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q -m 'not slow'
+
+# What a broken or hostile program might say, for MINUTES; SEED repeats a run. See tests/fuzz.
+fuzz: MINUTES ?= 5
+fuzz: $(READY)
+	@PYTHONPATH=tests $(BIN)/python -m fuzz --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
 
 # One file that runs wherever there is Python 3.11 or newer.
 dist: $(READY) $(DIST_READY)

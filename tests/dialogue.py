@@ -23,6 +23,7 @@ from itertools import groupby
 from pathlib import Path
 
 from sendooway import sasl
+from sendooway.sasl import SaslError
 from sendooway.smtp import command, reply
 from sendooway.smtp.capabilities import Capabilities
 from sendooway.smtp.command import CommandError, Envelope
@@ -70,7 +71,7 @@ def _unescape(text: str) -> str:
 class Dialogue:
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.steps = list(_parse(path))
+        self.steps = list(parse(path.read_text("ascii"), str(path)))
 
     def __str__(self) -> str:
         return self.path.stem
@@ -99,12 +100,12 @@ def _is_input(step: Step) -> bool:
     return step.kind in _INPUTS or (step.kind == "--" and step.text.endswith("closes"))
 
 
-def _parse(path: Path) -> Iterator[Step]:
-    for number, line in enumerate(path.read_text("ascii").splitlines(), 1):
+def parse(text: str, file: str) -> Iterator[Step]:
+    for number, line in enumerate(text.splitlines(), 1):
         if line.startswith("#"):
             continue
         match = _LINE.fullmatch(line)
-        assert match, f"{path}:{number}: {line}"
+        assert match, f"{file}:{number}: {line}"
         if match[1]:
             raw = match[1].endswith("+")
             yield Step(match[1].rstrip(":+"), match[2] or "", "" if raw else "\r\n", number)
@@ -219,7 +220,7 @@ POLICY = Policy(
 
 
 def run_server(dialogue: Dialogue, cutting: Cutting, *, lf_ends_line: bool) -> None:
-    session = _PaperSession(lf_ends_line)
+    session = PaperSession(lf_ends_line)
     for inputs, outputs in dialogue.bursts():
         for piece in cutting(octets_of_client(inputs, lf_ends_line=lf_ends_line)):
             session.receive(piece)
@@ -232,7 +233,7 @@ def octets_of_client(steps: list[Step], *, lf_ends_line: bool) -> bytes:
     return octets.replace(b"\r\n", b"\n") if lf_ends_line else octets
 
 
-class _PaperSession:
+class PaperSession:
     """What the session does for a server without TLS and smarthosts: it asks for credentials, and none are right."""
 
     def __init__(self, lf_ends_line: bool) -> None:
@@ -273,10 +274,11 @@ class _PaperSession:
 
     def _respond(self, login: sasl.Server, line: bytes | LineFault) -> None:
         try:
+            if isinstance(line, LineFault):
+                raise CommandError(500, "5.5.6", line.value)
             if line == b"*":
                 raise CommandError(501, "5.7.0", "Authentication cancelled")
-            assert isinstance(line, bytes)
-            self._continue(login, command.parse_base64(line))
+            self._continue(login, command.parse_base64(line) if line else b"")
         except CommandError as error:
             self._login = None
             self._carry_out(self._server.fault(Reply(error.code, error.enhanced, (error.text,))))
@@ -284,6 +286,9 @@ class _PaperSession:
     def _continue(self, login: sasl.Server, response: bytes) -> None:
         try:
             self._challenge(login.send(response))
+        except SaslError:
+            self._login = None
+            self._say(reply.reply(501, "5.5.2", "Malformed authentication"))
         except StopIteration:
             self._login = None
             self._say(reply.reply(535, "5.7.8", "Authentication failed"))

@@ -307,8 +307,10 @@ class Relay:
     def _answered(self, asked: _Asked | Reply, answer: Reply) -> None:
         """The smarthost's reply to what it was asked."""
         assert isinstance(asked, _Asked)  # known replies never stay at the head of the queue
-        # The end of what it was asked is still here. It can have had enough already, but not have agreed.
-        early = len(self.for_smarthost) > 0 and not self._expected
+        # The end of what it was asked is still here. It can have had enough already, but not have agreed. Each line
+        # that has not left is a command whose reply is awaited; behind a message, no other reply is.
+        awaited = sum(isinstance(expected, _Asked) for expected in self._expected)
+        early = self.for_smarthost.count(b"\n") > awaited
         if (
             (answer.code // 100 == 3) != (asked is _Asked.DATA and answer.code == 354)
             or (asked is _Asked.DATA and answer.positive)

@@ -251,6 +251,7 @@ def test_one_burst_of_tiny_lines_makes_no_mountain_of_answers() -> None:
 def test_a_smarthost_that_says_more_than_the_client_takes_has_to_wait() -> None:
     relay = make()
     relay.receive_from_client(b"HELP\r\n" * 900)
+    relay.for_smarthost.clear()
     while relay.wants_smarthost:
         relay.receive_from_smarthost(b"214 " + b"x" * 490 + b"\r\n")
     assert relay.lost is None
@@ -369,6 +370,20 @@ def test_a_positive_reply_that_came_with_354_is_none() -> None:
     assert heard.startswith(b"354 Go on\r\n451-4.4.2 ")
     assert b"250" not in re.findall(rb"^\d{3}", heard, re.MULTILINE)
     assert take(relay.for_smarthost) == b""
+
+
+def test_a_positive_reply_to_a_command_that_has_not_left_is_none() -> None:
+    relay = make()
+    relay.for_smarthost.clear()
+    relay.receive_from_smarthost(b"250 Ok\r\n")
+    relay.receive_from_client(b"RCPT TO:<a@sun.test>\r\nRCPT TO:<b@sun.test>\r\n")
+    # The first command has left, and half of the second one.
+    del relay.for_smarthost[: relay.for_smarthost.find(b"\n") + 6]
+    relay.receive_from_smarthost(b"250 A\r\n250 B\r\n")
+    heard = take(relay.for_client)
+    assert re.findall(rb"^\d{3} ", heard, re.MULTILINE) == [b"250 ", b"250 ", b"451 "]
+    assert relay.recipients == 1
+    assert relay.lost is not None
 
 
 def test_354_before_data_has_left_is_none() -> None:

@@ -1,0 +1,78 @@
+"""What is fuzzed: for each target, where its inputs come from and what must hold for them.
+
+An input is octets, so that one that has broken something can be kept as a file in `inputs/TARGET/`. From then on it is
+run with each test run, and is one more seed for mutation.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache, partial
+from pathlib import Path
+from random import Random
+
+from fuzz import conversation, login, mutation, parsers, relay
+from fuzz.conversation import Conversation
+from fuzz.oracle import require
+
+INPUTS = Path(__file__).parent / "inputs"
+
+
+@dataclass(frozen=True)
+class Target:
+    """`invent` makes an input by chance; `run` raises AssertionError where it breaks a promise, and whatever the code
+    under test raises and must not."""
+
+    name: str
+    invent: Callable[[Random], bytes]
+    run: Callable[[bytes], None]
+
+    def kept(self) -> list[Path]:
+        """The inputs that once broke something."""
+        return sorted(path for path in (INPUTS / self.name).glob("*") if path.is_file())
+
+
+def _conversations(name: str, seeds: Callable[[], list[Conversation]], run: Callable[[Conversation], None]) -> Target:
+    corpus = cache(lambda: seeds() + [conversation.read(path.read_bytes()) for path in target.kept()])
+    target = Target(
+        name,
+        lambda random: mutation.mutate_conversation(random, corpus()).format(),
+        lambda octets: run(conversation.read(octets)),
+    )
+    return target
+
+
+def _parser(name: str) -> Target:
+    corpus = cache(lambda: parsers.seeds(name) + [path.read_bytes() for path in target.kept()])
+    target = Target(name, lambda random: mutation.mutate_file(random, corpus(), parsers.TOKENS), parsers.PARSERS[name])
+    return target
+
+
+def _time(name: str) -> Target:
+    """The same parser, given as many octets as a file may have."""
+
+    def invent(random: Random) -> bytes:
+        octets = random.choice(parsers.seeds(name))
+        if random.randrange(2):
+            octets = mutation.mutate_octets(random, octets, (), parsers.TOKENS)
+        return parsers.amplify(random, octets)
+
+    def run(octets: bytes) -> None:
+        seconds = parsers.time(name, octets)
+        require(seconds < parsers.SECONDS, f"{len(octets)} octets took {seconds:.1f} s of CPU time")
+
+    return Target(f"time-of-{name}", invent, run)
+
+
+DIALOGUES = [
+    _conversations("relay", partial(conversation.seeds, "relay"), relay.run),
+    _conversations("client-login", partial(conversation.seeds, "server"), login.run_client),
+    _conversations("smarthost-login", lambda: login.SMARTHOST_SEEDS, login.run_smarthost),
+]
+FILES = [_parser(name) for name in parsers.PARSERS]
+TIMES = [_time(name) for name in parsers.PARSERS]
+PURE = [*DIALOGUES, *FILES, *TIMES]
+
+
+def input_of(target: Target, seed: str, number: int) -> bytes:
+    """The input of this number in a run with this seed: the same each time, whatever was run before it."""
+    return target.invent(Random(f"{seed}/{target.name}/{number}"))
