@@ -15,6 +15,7 @@ from fuzz.oracle import require
 from sendooway import config
 from sendooway.accounts import lookup
 from sendooway.accounts.account import AccountsError, NoAccount, Origin
+from sendooway.accounts.user_file import UserFiles
 from sendooway.auth.identity import Identity
 from sendooway.config import ConfigurationError, UserSettings
 from sendooway.privsep import messages
@@ -54,6 +55,20 @@ def _user_include(octets: bytes) -> None:
         _check_message(str(error))
 
 
+class _OneText(UserFiles):
+    """A user whose files all hold this text."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(ALICE.uid)
+        self._text = text
+
+    def read(self, path: str) -> str:
+        return self._text
+
+    def names(self, folder: str, wanted: Callable[[str], bool]) -> tuple[str, ...]:
+        return tuple(filter(wanted, ("getmailrc", "file")))
+
+
 def _source(name: str) -> Callable[[bytes], None]:
     """Both what stands in the mapping and what stands in the file that it names."""
 
@@ -61,7 +76,7 @@ def _source(name: str) -> Callable[[bytes], None]:
         """The words of the error, if there is one."""
         mapping = config.Mapping(name, Secret(argument), Origin("sendooway.conf", 1))
         try:
-            lookup.look_up(sender, [mapping], ALICE, lambda path: text, None)
+            lookup.look_up(sender, [mapping], ALICE, _OneText(text), None)
         except (NoAccount, AccountsError) as error:
             return str(error)
         return ""
