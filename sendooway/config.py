@@ -68,12 +68,16 @@ class Backend(Enum):
 
 @dataclass(frozen=True)
 class Listen:
-    """One `listen` line. `address` is a numeric address, empty for every one; `path` for a UNIX socket."""
+    """One `listen` line. `address` is a numeric address, empty for every one; `path` for a UNIX socket.
+
+    Or a socket that is `inherited` of who started us.
+    """
 
     address: str = ""
     port: int = 0
     path: str = ""
     tls: bool = False
+    inherited: bool = False
 
 
 @dataclass(frozen=True)

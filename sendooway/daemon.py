@@ -10,12 +10,12 @@ import socket
 import stat
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from sendooway.config import Configuration, Listen
 from sendooway.greeting import Greeter
 from sendooway.log import Log, open_log
-from sendooway.options import Options, endpoints
+from sendooway.options import Options, UsageError, endpoints
 from sendooway.privsep import process, single
 from sendooway.privsep.channel import Channel
 from sendooway.privsep.snapshot import SnapshotError
@@ -24,34 +24,85 @@ from sendooway.privsep.snapshot import SnapshotError
 def run(options: Options, greeter: Greeter) -> int:
     """Serve until there is nothing more to serve. Returns the exit status; why it is not 0 is on standard error and in
     the log: 71 for what the system refuses, 73 for a log that cannot be opened, 77 for missing rights, 78 for a
-    configuration that is wrong. Raises UsageError for options that contradict the configuration.
+    configuration that is wrong or what cannot be served of what was handed over, 64 for options that contradict these.
 
-    Standard input is the connection with -i, if it is a socket, and where nothing says what to listen on. Its client
-    may have been greeted already.
+    Standard input is the connection with -i, if it is a socket, and where nothing says what to listen on. A connection
+    that LISTEN_FDS hands over takes its place; sockets that listen already make it a server. The client may have been
+    greeted already.
     """
     if sys.platform != "linux":
         return _fail(os.EX_OSERR, f"needs Linux (SOCK_SEQPACKET, prctl); this system is {sys.platform}")
-    _tidy_standard_streams()
-    if options.bind is None and _is_socket(0):
-        options = replace(options, inetd=True)
-    status = _serve(options, greeter)
-    if status != os.EX_OK and options.inetd and not options.tls:
+    told_client = _tidy_standard_streams()
+    start = _take_over(options)
+    status = _serve(start, greeter, told_client=told_client)
+    if status != os.EX_OK and start.options.inetd and not start.options.tls:
         _apologise(greeter)
     return status
 
 
-def _serve(options: Options, greeter: Greeter) -> int:
+def _serve(start: "_Start", greeter: Greeter, *, told_client: bool) -> int:
+    options = start.options
     try:
         log = open_log(options.log)
     except OSError as error:
         return _fail(os.EX_CANTCREAT, f"cannot open the log {options.log}: {error.strerror}")
+    if told_client and options.log not in (None, "&2"):
+        # What libraries have to say, and Python when it dies, is for who reads the log.
+        os.dup2(log.descriptors()[0], 2)
     try:
-        status = _serve_one(options, log, greeter) if options.bind is None else None
-        return _serve_many(options, log) if status is None else status
-    except SnapshotError as error:
-        return _report(os.EX_CONFIG, str(error), options, log)
+        if start.fault:
+            raise _StartError(start.fault)
+        serves_one = options.bind is None and not start.listening
+        status = _serve_one(options, log, greeter) if serves_one else None
+        return _serve_many(options, start.listening, log) if status is None else status
+    except UsageError as error:
+        return _report(os.EX_USAGE, f"{error} (--help shows all options)", log)
+    except (SnapshotError, _StartError) as error:
+        return _report(os.EX_CONFIG, str(error), log)
     except OSError as error:
-        return _report(os.EX_OSERR, f"cannot start: {error.strerror}", options, log)
+        return _report(os.EX_OSERR, f"cannot start: {error.strerror}", log)
+
+
+class _StartError(Exception):
+    """What started us did so in a way that cannot work. The text says what would be right."""
+
+
+@dataclass(frozen=True)
+class _Start:
+    """How we were started: `listening` sockets that are open already, and what cannot work, as for _StartError."""
+
+    options: Options
+    listening: Sequence[tuple[socket.socket, Listen]] = ()
+    fault: str = ""
+
+
+def _take_over(options: Options) -> _Start:
+    """Look at what was handed over. A connection becomes standard input and output, as -i wants it."""
+    if "LISTEN_FDS" in os.environ:
+        from sendooway import activation
+
+        try:
+            handed = activation.take(os.environ)
+        except activation.ActivationError as error:
+            return _Start(options, fault=str(error))
+        if handed.listening:
+            return _Start(options, handed.listening)
+        if handed.connection is not None:
+            if options.bind is not None:
+                return _Start(options, fault="-b (listen) and a connection in LISTEN_FDS exclude each other")
+            os.dup2(handed.connection, 0)
+            os.dup2(handed.connection, 1)
+            os.close(handed.connection)
+            options = replace(options, tls=options.tls or handed.tls)
+    if options.bind is None and _is_socket(0):
+        if _listens(0):
+            return _Start(
+                options,
+                fault="standard input is a listening socket, not a connection: `nowait` (inetd), `wait = no` (xinetd)"
+                " or `Accept=yes` (systemd) would be right",
+            )
+        options = replace(options, inetd=True)
+    return _Start(options)
 
 
 def _serve_one(options: Options, log: Log, greeter: Greeter) -> int | None:
@@ -65,15 +116,19 @@ def _serve_one(options: Options, log: Log, greeter: Greeter) -> int | None:
         # The process that has read it ends.
         begun.monitor.close()
         return None
+    if "NOTIFY_SOCKET" in os.environ and not options.inetd:
+        # A service manager, as opposed to a super-server, has no client at the other end.
+        raise _StartError(f"nothing to listen on: {options.config} has no `listen` line, and there is no -b")
     try:
         proxy.serve_standard_streams(configuration, options, begun.monitor, log, greeter)
     except proxy.ProxyError as error:
-        return _report(os.EX_CONFIG, str(error), options, log)
+        return _report(os.EX_CONFIG, str(error), log)
     return os.EX_OK
 
 
-def _serve_many(options: Options, log: Log) -> int:
+def _serve_many(options: Options, inherited: Sequence[tuple[socket.socket, Listen]], log: Log) -> int:
     from sendooway import one_file, proxy
+    from sendooway.privsep import notify
     from sendooway.privsep.monitor import Monitor, StartError
 
     def run_proxy(
@@ -85,7 +140,7 @@ def _serve_many(options: Options, log: Log) -> int:
         try:
             proxy.serve(configuration, options, listeners, monitor, log)
         except proxy.ProxyError as error:
-            return _report(os.EX_CONFIG, str(error), options, log)
+            return _report(os.EX_CONFIG, str(error), log)
         return os.EX_OK
 
     # Proxies and agents are forked as long as we run.
@@ -93,10 +148,12 @@ def _serve_many(options: Options, log: Log) -> int:
     # No terminal for PAM to take for the one that the user sits at.
     process.point_at_null(0)
     _raise_descriptor_limit()
+    manager = notify.take(os.environ)
     try:
-        return Monitor(options, run_proxy).run()
+        return Monitor(options, run_proxy, inherited=inherited, manager=manager).run()
     except StartError as error:
-        return _report(error.status, str(error), options, log)
+        manager.status(str(error))
+        return _report(error.status, str(error), log)
 
 
 def _raise_descriptor_limit() -> None:
@@ -110,9 +167,10 @@ def _raise_descriptor_limit() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
 
 
-def _report(status: int, reason: str, options: Options, log: Log) -> int:
+def _report(status: int, reason: str, log: Log) -> int:
     log.error("failed", reason=reason)
-    return status if options.log == "&2" else _fail(status, reason)
+    # Nothing is said twice.
+    return status if any(os.path.sameopenfile(2, one) for one in log.descriptors()) else _fail(status, reason)
 
 
 def _fail(status: int, reason: str) -> int:
@@ -131,17 +189,27 @@ def _apologise(greeter: Greeter) -> None:
     transport.close()
 
 
-def _tidy_standard_streams() -> None:
-    """Each of 0, 1 and 2 is open, so that nothing else gets its number; and what is written to 2 reaches no client."""
+def _tidy_standard_streams() -> bool:
+    """Each of 0, 1 and 2 is open, so that nothing else gets its number; and what is written to 2 reaches no client.
+
+    True if it would have done so.
+    """
     for descriptor in (0, 1, 2):
         try:
             os.fstat(descriptor)
         except OSError:
             process.point_at_null(descriptor)
     # inetd makes all three of them the connection.
-    if _is_socket(2) and os.path.sameopenfile(0, 2):
-        process.point_at_null(2)
+    if not (_is_socket(2) and os.path.sameopenfile(0, 2)):
+        return False
+    process.point_at_null(2)
+    return True
 
 
 def _is_socket(descriptor: int) -> bool:
     return stat.S_ISSOCK(os.fstat(descriptor).st_mode)
+
+
+def _listens(descriptor: int) -> bool:
+    with socket.socket(fileno=os.dup(descriptor)) as sock:
+        return bool(sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))

@@ -66,6 +66,9 @@ def begin(arguments: list[str]) -> Greeter:
 
 
 def _configuration_file(arguments: list[str]) -> str | None:
+    if "LISTEN_FDS" in os.environ:
+        # The connection is another descriptor (`activation.py`).
+        return None
     path, is_connection = "/etc/sendooway.conf", stat.S_ISSOCK(os.fstat(0).st_mode)
     rest = iter(arguments)
     for argument in rest:

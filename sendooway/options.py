@@ -1,5 +1,6 @@
 """The command line: what it says, and what that makes of the configuration. Pure."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from getopt import GetoptError, gnu_getopt
 
@@ -14,7 +15,8 @@ Log in once, and send each mail through the smarthost of its sender address.
   -b, --bind PORT     listen on this TCP port, on all IPv4 and IPv6 addresses,
                       instead of where the `listen` lines of FILE say
   -i, --inetd         standard input is the connection; so it is without -b
-                      where FILE has no `listen` line
+                      where FILE has no `listen` line. Sockets of systemd
+                      (LISTEN_FDS) need neither
   -s, --ssl           TLS from the first octet (submissions, port 465)
   -S, --nossl         the connection is safe already: offer and demand no TLS
   -l, --log FILE      append the log to FILE instead of syslog;
@@ -126,19 +128,41 @@ def _filled(option: str, value: str) -> str:
     return value
 
 
-def endpoints(options: Options, configuration: Configuration) -> tuple[Listen, ...]:
+def endpoints(options: Options, configuration: Configuration, inherited: Sequence[Listen] = ()) -> tuple[Listen, ...]:
     """Where to listen; empty: standard input and output are the connection.
 
-    -i wins over `listen` lines, and so does -b, which replaces them: what was typed for this one start is the
-    more explicit. -s makes each of them TLS from the first octet. Raises UsageError for -s without a certificate, and
-    for -S where a `listen` line says `tls`.
+    -i wins over `listen` lines, and so do -b and sockets that were inherited, which replace them: what was said for
+    this one start is the more explicit. -s makes each of them TLS from the first octet. Raises UsageError for -s and
+    for an inherited socket named for TLS without a certificate, for -S where one of them or a `listen` line says TLS,
+    and for inherited sockets with -i or -b.
     """
     if options.tls and not configuration.ssl_cert:
         raise UsageError(f"-s (TLS at once) needs sslCert in {options.config}")
+    if inherited:
+        return _inherited_endpoints(options, configuration, inherited)
     if options.inetd:
         return ()
     if options.bind is not None:
         return (Listen(port=options.bind, tls=options.tls),)
     if options.no_tls and any(listen.tls for listen in configuration.listen):
         raise UsageError(f"-S (no TLS) contradicts a `listen` line with `tls` in {options.config}")
-    return tuple(replace(listen, tls=listen.tls or options.tls) for listen in configuration.listen)
+    return _secured(options, configuration.listen)
+
+
+def _inherited_endpoints(
+    options: Options, configuration: Configuration, inherited: Sequence[Listen]
+) -> tuple[Listen, ...]:
+    if options.inetd:
+        raise UsageError("-i needs a connection, and LISTEN_FDS has listening sockets: leave it out, or set Accept=yes")
+    if options.bind is not None:
+        raise UsageError("-b (listen) and listening sockets in LISTEN_FDS exclude each other")
+    if any(listen.tls for listen in inherited):
+        if options.no_tls:
+            raise UsageError("-S (no TLS) contradicts a socket in LISTEN_FDS that is named for TLS")
+        if not configuration.ssl_cert:
+            raise UsageError(f"a socket in LISTEN_FDS that is named for TLS needs sslCert in {options.config}")
+    return _secured(options, inherited)
+
+
+def _secured(options: Options, listens: Sequence[Listen]) -> tuple[Listen, ...]:
+    return tuple(replace(listen, tls=listen.tls or options.tls) for listen in listens)

@@ -139,6 +139,128 @@ def test_a_socket_as_standard_input_is_the_connection_whatever_the_file_says(
     assert not (tmp_path / "socket").exists()
 
 
+def test_a_listening_socket_as_standard_input_is_an_error_that_says_what_would_be_right(
+    configuration: Path, tmp_path: Path
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        done = subprocess.run(
+            command("-c", configuration, "-l", tmp_path / "log"),
+            stdin=listener.fileno(),
+            cwd=ROOT,
+            capture_output=True,
+            timeout=20,
+            check=False,
+        )
+    assert done.returncode == 78
+    assert b"standard input is a listening socket, not a connection: `nowait` (inetd)" in done.stderr
+
+
+def handed_over(sock: socket.socket, *arguments: str | Path, **variables: str) -> list[str]:
+    """The command that starts the program with `sock` as descriptor 3."""
+    words = " ".join(f"{name}={value}" for name, value in variables.items())
+    script = f'exec 3<&{sock.fileno()}; LISTEN_PID=$$ LISTEN_FDS=1 {words} exec "$@"'
+    return ["/bin/bash", "-c", script, "bash", *command(*arguments)]
+
+
+def test_a_connection_that_is_handed_over_is_served(configuration: Path, tmp_path: Path) -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        with subprocess.Popen(
+            handed_over(theirs, "-c", configuration, "-l", tmp_path / "log"),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            pass_fds=[theirs.fileno()],
+            cwd=ROOT,
+        ) as process:
+            theirs.close()
+            ours.settimeout(20)
+            assert ours.recv(1000).startswith(b"220 ")
+            ours.sendall(b"QUIT\r\n")
+            assert ours.recv(1000).startswith(b"221 ")
+            assert ours.recv(1000) == b""
+            assert process.communicate(timeout=20)[0] == b""
+        assert process.returncode == 0
+
+
+def test_a_name_for_tls_needs_a_certificate_also_for_a_connection(configuration: Path, tmp_path: Path) -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        done = subprocess.run(
+            handed_over(theirs, "-c", configuration, "-l", tmp_path / "log", LISTEN_FDNAMES="smtps"),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            pass_fds=[theirs.fileno()],
+            cwd=ROOT,
+            timeout=20,
+            check=False,
+        )
+    assert done.returncode == 64
+    assert b"needs sslCert" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "status", "message"),
+    [
+        ("listening", ["-b", "2525"], 78, "-b (listen) and listening sockets in LISTEN_FDS exclude each other"),
+        ("listening", ["-i"], 78, "-i needs a connection, and LISTEN_FDS has listening sockets"),
+        ("connection", ["-b", "2525"], 78, "-b (listen) and a connection in LISTEN_FDS exclude each other"),
+        ("datagrams", [], 78, "LISTEN_FDS: descriptor 3 (unknown): no stream socket"),
+    ],
+)
+def test_sockets_that_contradict_the_command_line_are_an_error(
+    configuration: Path, tmp_path: Path, kind: str, options: list[str], status: int, message: str
+) -> None:
+    with socket.socket(type=socket.SOCK_DGRAM if kind == "datagrams" else socket.SOCK_STREAM) as sock:
+        if kind == "listening":
+            sock.bind(("127.0.0.1", 0))
+            sock.listen()
+        done = subprocess.run(
+            handed_over(sock, "-c", configuration, "-l", tmp_path / "log", *options),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            pass_fds=[sock.fileno()],
+            cwd=ROOT,
+            timeout=20,
+            check=False,
+        )
+    assert done.returncode == status, done.stderr
+    assert message in done.stderr.decode()
+
+
+def test_a_service_with_nothing_to_listen_on_says_so(configuration: Path, tmp_path: Path) -> None:
+    done = subprocess.run(
+        command("-c", configuration, "-l", tmp_path / "log"),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        env={**os.environ, "NOTIFY_SOCKET": f"{tmp_path}/notify"},
+        cwd=ROOT,
+        timeout=20,
+        check=False,
+    )
+    assert done.returncode == 78
+    assert f"nothing to listen on: {configuration} has no `listen` line, and there is no -b" in done.stderr.decode()
+
+
+def test_a_service_manager_is_told_and_its_variables_go_no_further(configuration: Path, tmp_path: Path) -> None:
+    configuration.write_text(f"authBackend = none\nlisten = unix:{tmp_path}/socket\n")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(f"{tmp_path}/notify")
+        manager.settimeout(20)
+        with subprocess.Popen(
+            command("-c", configuration, "-l", tmp_path / "log"),
+            stdin=subprocess.DEVNULL,
+            env={**os.environ, "NOTIFY_SOCKET": f"{tmp_path}/notify", "WATCHDOG_USEC": "200000"},
+            cwd=ROOT,
+        ) as process:
+            assert manager.recv(1000) == b"READY=1\nSTATUS=1 of 1 proxies serve"
+            assert [manager.recv(1000) for _ in range(3)] == [b"WATCHDOG=1"] * 3
+            process.send_signal(signal.SIGTERM)
+            while not (message := manager.recv(1000)).startswith(b"STOPPING=1"):
+                assert message == b"WATCHDOG=1"
+            assert process.wait(20) == 0
+
+
 @pytest.fixture
 def standalone(configuration: Path, tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
     """The program on its `listen` lines: a UNIX socket with two workers."""

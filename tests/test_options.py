@@ -113,6 +113,43 @@ def test_the_command_line_decides_before_the_configuration(
     assert endpoints(options, configuration) == listens
 
 
+INHERITED = (Listen("::", 587, inherited=True), Listen(path="/run/mail", inherited=True))
+INHERITED_TLS = (*INHERITED, Listen("::", 465, tls=True, inherited=True))
+
+
+@pytest.mark.parametrize(
+    ("options", "configuration", "inherited", "listens"),
+    [
+        (Options(), PIPE, INHERITED, INHERITED),
+        (Options(), CLEAR, INHERITED, INHERITED),
+        (Options(), SECURE, INHERITED_TLS, INHERITED_TLS),
+        (Options(no_tls=True), SECURE, INHERITED, INHERITED),
+        (Options(tls=True), SECURE, INHERITED[:1], (Listen("::", 587, tls=True, inherited=True),)),
+    ],
+)
+def test_inherited_sockets_replace_listen_lines(
+    options: Options, configuration: Configuration, inherited: tuple[Listen, ...], listens: tuple[Listen, ...]
+) -> None:
+    assert endpoints(options, configuration, inherited) == listens
+
+
+@pytest.mark.parametrize(
+    ("options", "configuration", "message"),
+    [
+        (Options(), CLEAR, "a socket in LISTEN_FDS that is named for TLS needs sslCert in /etc/sendooway.conf"),
+        (Options(no_tls=True), SECURE, "-S (no TLS) contradicts a socket in LISTEN_FDS that is named for TLS"),
+        (Options(bind=25), SECURE, "-b (listen) and listening sockets in LISTEN_FDS exclude each other"),
+        (Options(inetd=True), SECURE, "-i needs a connection, and LISTEN_FDS has listening sockets: "),
+    ],
+)
+def test_inherited_sockets_that_contradict_the_rest_are_refused(
+    options: Options, configuration: Configuration, message: str
+) -> None:
+    with pytest.raises(UsageError) as caught:
+        endpoints(options, configuration, INHERITED_TLS)
+    assert str(caught.value).startswith(message)
+
+
 def test_tls_at_once_needs_a_certificate() -> None:
     with pytest.raises(UsageError, match=r"-s \(TLS at once\) needs sslCert in /etc/sendooway.conf"):
         endpoints(Options(tls=True), CLEAR)

@@ -124,6 +124,8 @@ def serve(
 def source(address: str) -> str:
     """Of whom an address is, to count what each may take: of an IPv6 address the network of 64 bits, all of which one
     host can have. Empty for this machine, where a webmail or a tunnel speaks for many, and for what is no address."""
+    # A socket that we inherited may serve IPv4 in IPv6's clothes (RFC 4291, 2.5.5.2), all of it in one such network.
+    address = address.removeprefix("::ffff:")
     if is_loopback(address):
         return ""
     try:

@@ -4,7 +4,6 @@ It has root's rights and so reads no octet of the network: only messages of its 
 signals. It is one thread and waits in one place, a poll(2) in `Monitor.run`.
 """
 
-import contextlib
 import gc
 import os
 import select
@@ -18,14 +17,16 @@ from sendooway.auth import login
 from sendooway.auth.identity import AuthenticatorError
 from sendooway.config import Configuration, Listen
 from sendooway.log import Log, open_log
-from sendooway.net.listener import ListenError, bind, source
+from sendooway.net.listener import ListenError, source
 from sendooway.options import Options, UsageError, endpoints
-from sendooway.privsep import agent, channel, kernel, process, snapshot
+from sendooway.privsep import agent, channel, kernel, process, snapshot, sockets
 from sendooway.privsep.agent import Limits, Visit
 from sendooway.privsep.channel import Channel, ChannelClosed
 from sendooway.privsep.messages import AgentWanted, Message, ProtocolError, ProxyReady
+from sendooway.privsep.notify import Notify
 from sendooway.privsep.request import LOCAL, Request, open_request
 from sendooway.privsep.snapshot import Snapshot, SnapshotError
+from sendooway.privsep.sockets import Listener
 
 # Agents in which nobody has logged in yet, as OpenSSH's MaxStartups: each is a process, and may be at PAM.
 MOST_NEWBORN = 100
@@ -44,7 +45,6 @@ STEADY_SECONDS = 10.0
 
 _TO_MONITOR: frozenset[type[Message]] = frozenset({ProxyReady, AgentWanted})
 
-Listener = tuple[Listen, list[socket.socket]]
 RunProxy = Callable[[Configuration, Sequence[tuple[socket.socket, Listen]], Channel, Log], int]
 
 
@@ -68,8 +68,14 @@ class _Generation:
 
     @property
     def ready(self) -> bool:
-        workers = self.snapshot.configuration.workers
-        return sum(proxy.ready for proxy in self.proxies.values()) == workers
+        return self._serving() == self.snapshot.configuration.workers
+
+    def _serving(self) -> int:
+        return sum(proxy.ready for proxy in self.proxies.values())
+
+    def describe(self) -> str:
+        """For people who look at the service manager."""
+        return f"{self._serving()} of {self.snapshot.configuration.workers} proxies serve"
 
     def close(self) -> None:
         self.snapshot.close()
@@ -92,12 +98,24 @@ class Monitor:
 
     `run_proxy` is what a proxy does: it gets the redacted configuration, the listening sockets, its end of the channel
     to here, and the log; it sends ProxyReady when nothing can go wrong any more, and returns its exit status.
+    `inherited` are sockets to listen on instead of what the configuration says, as long as we run. `manager` is told
+    how it goes.
     """
 
-    def __init__(self, options: Options, run_proxy: RunProxy, limits: Limits | None = None) -> None:
+    def __init__(
+        self,
+        options: Options,
+        run_proxy: RunProxy,
+        limits: Limits | None = None,
+        inherited: Sequence[tuple[socket.socket, Listen]] = (),
+        manager: Notify | None = None,
+    ) -> None:
         self._options = options
         self._run_proxy = run_proxy
         self._limits = limits or Limits()
+        self._inherited = inherited
+        self._manager = manager or Notify()
+        self._next_sign = time.monotonic()  # of life, for the manager's watchdog
         self._current: _Generation | None = None
         self._candidate: _Generation | None = None
         self._draining: list[_Generation] = []
@@ -149,7 +167,8 @@ class Monitor:
         try:
             login.check(taken.configuration)
             login.load(taken.configuration)
-            generation.listeners = self._bind(endpoints(self._options, taken.configuration))
+            wanted = endpoints(self._options, taken.configuration, [listen for _, listen in self._inherited])
+            generation.listeners = self._open(wanted, generation)
         except (AuthenticatorError, UsageError) as error:
             generation.close()
             raise StartError(os.EX_CONFIG, str(error)) from error
@@ -165,28 +184,28 @@ class Monitor:
         except OSError as error:
             self._abandon(f"cannot start a proxy: {error.strerror}", os.EX_OSERR)
 
-    def _bind(self, wanted: Iterable[Listen]) -> list[Listener]:
-        """Sockets for all: those that are open already, others new. Raises ListenError, then no new one stays open."""
-        have = _by_place(self._current)
-        listeners: list[Listener] = []
-        try:
-            for listen in wanted:
-                listeners.append((listen, have.get(_place(listen)) or bind(listen)))
-        except ListenError:
-            _close_listeners(listeners, have)
-            raise
-        return listeners
+    def _open(self, wanted: Sequence[Listen], generation: _Generation) -> list[Listener]:
+        """Sockets for all of these. Raises ListenError."""
+        if not self._inherited:
+            return sockets.open_all(wanted, self._current_sockets())
+        if generation.snapshot.configuration.listen:
+            generation.log.warning("listen", reason="the sockets in LISTEN_FDS replace the `listen` lines")
+        return [(listen, [sock]) for listen, (sock, _) in zip(wanted, self._inherited, strict=True)]
+
+    def _current_sockets(self) -> sockets.ByPlace:
+        return sockets.by_place(self._current.listeners if self._current else ())
 
     def _promote(self) -> None:
         """The candidate's proxies are all ready: now the old ones need not accept connections any more."""
         old, self._current, self._candidate = self._current, self._candidate, None
         assert self._current is not None
         self._crashes = 0
+        self._manager.ready(self._current.describe())
         if old is None:
             self._current.log.event("ready", proxies=len(self._current.proxies))
             return
         self._current.log.event("reloaded", proxies=len(self._current.proxies))
-        _close_listeners(old.listeners, _by_place(self._current))
+        sockets.close(old.listeners, self._current_sockets())
         for pid in old.proxies:
             os.kill(pid, signal.SIGUSR1)
         self._draining.append(old)
@@ -197,27 +216,33 @@ class Monitor:
         assert failed is not None
         for pid in failed.proxies:
             os.kill(pid, signal.SIGKILL)
-        _close_listeners(failed.listeners, _by_place(self._current))
+        sockets.close(failed.listeners, self._current_sockets())
         if self._current is None:
             failed.log.error("start-failed", reason=reason)
+            self._manager.status(reason)
             self._status = status
         else:
-            self._current.log.error("reload-refused", reason=reason)
+            self._refuse_reload(self._current, reason)
         self._draining.append(failed)
 
     def _try_reload(self) -> None:
         self._reload = False
         assert self._current is not None
+        self._manager.reloading()
         try:
             self._begin()
         except StartError as error:
-            self._current.log.error("reload-refused", reason=str(error))
+            self._refuse_reload(self._current, str(error))
+
+    def _refuse_reload(self, current: _Generation, reason: str) -> None:
+        current.log.error("reload-refused", reason=reason)
+        self._manager.ready(f"{current.describe()}; refused the new configuration: {reason}")
 
     # Proxies
 
     def _start_proxy(self, generation: _Generation) -> None:
         ours, theirs = channel.pair()
-        listeners = [(sock, listen) for listen, sockets in generation.listeners for sock in sockets]
+        listeners = [(sock, listen) for listen, opened in generation.listeners for sock in opened]
         keep = [theirs.fileno(), *(sock.fileno() for sock, _ in listeners)]
         configuration, log = generation.snapshot.configuration, generation.log
         try:
@@ -237,6 +262,8 @@ class Monitor:
                     proxy.ready = True
                     if proxy.generation is self._candidate and self._candidate.ready:
                         self._promote()
+                    elif proxy.generation is self._current:
+                        self._manager.status(self._current.describe())
                 case _:
                     self._start_agent(proxy.generation, open_request(message, descriptors))
         except ProtocolError as error:
@@ -262,6 +289,7 @@ class Monitor:
             self._abandon(f"a proxy ended with status {status} before all were ready", status)
         else:
             generation.log.error("proxy-ended", process=proxy.pid, status=status)
+            self._manager.status(generation.describe())
             self._crashes = 0 if time.monotonic() - proxy.born > STEADY_SECONDS else self._crashes + 1
             pause = min(FIRST_PAUSE * 2 ** (self._crashes - 1), LONGEST_PAUSE) if self._crashes else 0.0
             self._next_start = time.monotonic() + pause
@@ -348,9 +376,10 @@ class Monitor:
 
     def _stop(self) -> None:
         self._stop_at = time.monotonic() + STOP_SECONDS
+        self._manager.stopping("waits for its sessions to end")
         for generation in self._generations():
             generation.log.event("stopping")
-            _close_listeners(generation.listeners, {})
+            sockets.close(generation.listeners, {})
             for pid in generation.proxies:
                 os.kill(pid, signal.SIGTERM)
 
@@ -374,6 +403,13 @@ class Monitor:
         if self._current is not None and now >= self._next_start:
             for _ in range(self._current.snapshot.configuration.workers - len(self._current.proxies)):
                 self._replace_proxy(self._current)
+        if self._shows_life() and now >= self._next_sign:
+            self._manager.alive()
+            self._next_sign = now + (self._manager.watchdog or 0.0)
+
+    def _shows_life(self) -> bool:
+        """Only while everything serves: who restarts us if we cannot keep proxies alive does the right thing."""
+        return self._manager.watchdog is not None and self._current is not None and self._current.ready
 
     def _replace_proxy(self, generation: _Generation) -> None:
         try:
@@ -391,30 +427,9 @@ class Monitor:
             due.append(self._candidate.deadline)
         if self._current is not None and len(self._current.proxies) < self._current.snapshot.configuration.workers:
             due.append(self._next_start)
+        if self._stop_at is None and self._shows_life():
+            due.append(self._next_sign)
         return max(0.0, min(due) - time.monotonic()) if due else None
-
-
-_Place = tuple[str, int, str]
-
-
-def _place(listen: Listen) -> _Place:
-    return (listen.address, listen.port, listen.path)
-
-
-def _by_place(generation: _Generation | None) -> dict[_Place, list[socket.socket]]:
-    """The sockets of a generation; none where there is no generation."""
-    return {_place(listen): sockets for listen, sockets in generation.listeners} if generation else {}
-
-
-def _close_listeners(listeners: Iterable[Listener], keep: dict[_Place, list[socket.socket]]) -> None:
-    for listen, sockets in listeners:
-        if _place(listen) in keep:
-            continue
-        for sock in sockets:
-            sock.close()
-        if listen.path:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(listen.path)
 
 
 def _open(destination: str | None) -> Log:

@@ -135,6 +135,8 @@ def test_this_machine_may_take_all_places() -> None:
         ("2001:db8::1", "2001:db8::ffff:1"),
         ("fe80::1%eth0", "fe80::2%eth1"),
         ("127.0.0.1", "::1"),
+        ("::ffff:192.0.2.7", "192.0.2.7"),
+        ("::ffff:127.0.0.1", "::1"),
     ],
 )
 def test_a_source_is_an_address_or_what_one_host_can_have_of_them(address: str, same: str) -> None:

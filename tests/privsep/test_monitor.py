@@ -7,6 +7,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from privsep.running import ME, QUICK
@@ -22,6 +23,7 @@ from sendooway.privsep.channel import Channel
 from sendooway.privsep.client import Agent, AgentError
 from sendooway.privsep.messages import LookUp, ProxyReady
 from sendooway.privsep.monitor import Monitor, StartError
+from sendooway.privsep.notify import Notify
 
 
 def obedient_proxy(
@@ -96,9 +98,15 @@ def lives(agent: Agent, kept: list[Agent]) -> bool:
 
 
 class Running:
-    """A monitor in a process of its own, which listens on a UNIX socket in `folder`."""
+    """A monitor in a process of its own, which listens on a UNIX socket in `folder`, or on one that it `inherited`."""
 
-    def __init__(self, folder: Path, configuration: str) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        configuration: str,
+        inherited: Sequence[tuple[socket.socket, Listen]] = (),
+        manager: Notify | None = None,
+    ) -> None:
         self.folder = folder
         self.path = str(folder / "socket")
         self._configuration = folder / "sendooway.conf"
@@ -109,7 +117,7 @@ class Running:
             status = 99
             try:
                 options = Options(config=str(self._configuration), log=str(folder / "log"))
-                status = Monitor(options, obedient_proxy, QUICK).run()
+                status = Monitor(options, obedient_proxy, QUICK, inherited, manager).run()
             except StartError as error:
                 os.write(writing, str(error).encode())
                 status = error.status
@@ -171,8 +179,8 @@ Start = Callable[..., Running]
 def start(tmp_path: Path) -> Iterator[Start]:
     running = []
 
-    def run(configuration: str = "") -> Running:
-        running.append(Running(tmp_path, configuration))
+    def run(configuration: str = "", **more: Any) -> Running:
+        running.append(Running(tmp_path, configuration, **more))
         return running[-1]
 
     yield run
@@ -333,3 +341,151 @@ def test_a_proxy_that_does_not_stop_is_killed_in_the_end(start: Start, monkeypat
     assert monitor.status() == 0
     assert time.monotonic() - begin >= 0.2
     assert not is_running(pid)
+
+
+# Sockets that were open before, and a service manager that listens
+
+
+@pytest.fixture
+def inherited(tmp_path: Path) -> Iterator[tuple[socket.socket, Listen]]:
+    """A socket that listens at `tmp_path`/inherited."""
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.bind(f"{tmp_path}/inherited")
+        sock.listen()
+        sock.setblocking(False)
+        yield sock, Listen(path=f"{tmp_path}/inherited", inherited=True)
+
+
+def test_inherited_sockets_take_the_place_of_listen_lines(
+    start: Start, inherited: tuple[socket.socket, Listen]
+) -> None:
+    monitor = start("localname = old", inherited=[inherited])
+    assert monitor.ask("name", inherited[1].path) == "old"
+    assert not os.path.exists(monitor.path)
+    assert "the sockets in LISTEN_FDS replace the `listen` lines" in monitor.log
+
+
+def test_inherited_sockets_outlive_reloads_and_are_not_removed_in_the_end(
+    start: Start, inherited: tuple[socket.socket, Listen]
+) -> None:
+    path = inherited[1].path
+    monitor = start("localname = old", inherited=[inherited])
+    monitor.wait_for_log("ready")
+    for name in ("new", "newer"):
+        monitor.reload(f"localname = {name}\nworkers = 2")
+        wait_until(lambda name=name: monitor.ask("name", path) == name, "the new proxies")  # type: ignore[misc]
+    monitor.reload("localname = fails")
+    monitor.wait_for_log("reload-refused")
+    assert monitor.ask("name", path) == "newer"
+    os.kill(monitor.pid, signal.SIGTERM)
+    assert monitor.status() == 0
+    assert os.path.exists(path)
+
+
+class Manager:
+    """Hears what the monitor tells."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+
+    def hear(self) -> list[str]:
+        """The lines of the next message."""
+        return self._sock.recv(4096).decode().split("\n")
+
+    def hear_until(self, line: str) -> list[list[str]]:
+        """All messages up to and with the first that has this line."""
+        heard = [self.hear()]
+        while line not in heard[-1]:
+            heard.append(self.hear())
+        return heard
+
+    def hears_nothing_for(self, seconds: float) -> bool:
+        return not select.select([self._sock], [], [], seconds)[0]
+
+
+@pytest.fixture
+def manager(tmp_path: Path) -> Iterator[Manager]:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+        sock.bind(f"{tmp_path}/notify")
+        sock.settimeout(20)
+        yield Manager(sock)
+
+
+def test_a_service_manager_hears_of_start_reload_and_stop(start: Start, manager: Manager, tmp_path: Path) -> None:
+    monitor = start("workers = 2", manager=Notify(f"{tmp_path}/notify"))
+    assert manager.hear() == ["READY=1", "STATUS=2 of 2 proxies serve"]
+    monitor.reload("workers = 1")
+    assert manager.hear()[0] == "RELOADING=1"
+    assert manager.hear() == ["READY=1", "STATUS=1 of 1 proxies serve"]
+    os.kill(monitor.pid, signal.SIGTERM)
+    assert manager.hear()[0] == "STOPPING=1"
+    assert monitor.status() == 0
+
+
+@pytest.mark.parametrize(
+    ("configuration", "reason"), [("speed = 9", "sendooway.conf:3"), ("localname = fails", "a proxy ended")]
+)
+def test_a_service_manager_hears_that_a_reload_is_over_also_if_it_is_refused_and_why(
+    start: Start, manager: Manager, tmp_path: Path, configuration: str, reason: str
+) -> None:
+    monitor = start(manager=Notify(f"{tmp_path}/notify"))
+    assert manager.hear()[0] == "READY=1"
+    monitor.reload(configuration)
+    assert manager.hear()[0] == "RELOADING=1"
+    ready, status = manager.hear()
+    assert ready == "READY=1"
+    assert status.startswith("STATUS=1 of 1 proxies serve; refused the new configuration: ")
+    assert reason in status
+
+
+def test_a_service_manager_hears_why_there_is_no_start(start: Start, manager: Manager, tmp_path: Path) -> None:
+    monitor = start("localname = fails", manager=Notify(f"{tmp_path}/notify"))
+    assert manager.hear() == ["STATUS=a proxy ended with status 77 before all were ready"]
+    assert monitor.status() == 77
+
+
+def test_a_service_manager_hears_of_proxies_that_end_and_are_replaced(
+    start: Start, manager: Manager, tmp_path: Path
+) -> None:
+    monitor = start(manager=Notify(f"{tmp_path}/notify"))
+    assert manager.hear()[0] == "READY=1"
+    monitor.ask("die")
+    assert manager.hear() == ["STATUS=0 of 1 proxies serve"]
+    assert manager.hear() == ["STATUS=1 of 1 proxies serve"]
+
+
+def test_signs_of_life_come_in_time_while_all_proxies_serve_and_not_before_that(
+    start: Start, manager: Manager, tmp_path: Path
+) -> None:
+    start("localname = hangs", manager=Notify(f"{tmp_path}/notify", 0.01))
+    assert manager.hears_nothing_for(0.3)
+
+
+def test_signs_of_life_go_on_through_a_reload_and_end_with_the_stop(
+    start: Start, manager: Manager, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(monitors, "STOP_SECONDS", 1.0)
+    monitor = start("localname = stays", manager=Notify(f"{tmp_path}/notify", 0.05))
+    assert manager.hear()[0] == "READY=1"
+    begin = time.monotonic()
+    assert [manager.hear() for _ in range(5)] == [["WATCHDOG=1"]] * 5
+    assert time.monotonic() - begin >= 4 * 0.05
+    monitor.reload("localname = hangs")
+    manager.hear_until("STATUS=reads its configuration")
+    assert manager.hear() == ["WATCHDOG=1"]
+    os.kill(monitor.pid, signal.SIGTERM)
+    assert all(message == ["WATCHDOG=1"] for message in manager.hear_until("STOPPING=1")[:-1])
+    assert manager.hears_nothing_for(0.3)
+    assert monitor.status() == 0
+
+
+def test_no_sign_of_life_is_given_while_a_proxy_is_missing(
+    start: Start, manager: Manager, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(monitors, "FIRST_PAUSE", 0.5)
+    monitor = start("workers = 2", manager=Notify(f"{tmp_path}/notify", 0.02))
+    manager.hear_until("WATCHDOG=1")
+    monitor.ask("die")
+    manager.hear_until("STATUS=1 of 2 proxies serve")
+    assert manager.hear() == ["STATUS=2 of 2 proxies serve"]
+    assert manager.hear() == ["WATCHDOG=1"]

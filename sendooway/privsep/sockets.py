@@ -1,0 +1,45 @@
+"""The listening sockets: those that one configuration has in common with the next stay open between them."""
+
+import contextlib
+import os
+import socket
+from collections.abc import Iterable
+
+from sendooway.config import Listen
+from sendooway.net.listener import ListenError, bind
+
+Listener = tuple[Listen, list[socket.socket]]
+Place = tuple[str, int, str]
+ByPlace = dict[Place, list[socket.socket]]
+
+
+def by_place(listeners: Iterable[Listener]) -> ByPlace:
+    return {_place(listen): sockets for listen, sockets in listeners}
+
+
+def open_all(wanted: Iterable[Listen], have: ByPlace) -> list[Listener]:
+    """Sockets for all: those that are open already, others new. Raises ListenError, then no new one stays open."""
+    listeners: list[Listener] = []
+    try:
+        for listen in wanted:
+            listeners.append((listen, have.get(_place(listen)) or bind(listen)))
+    except ListenError:
+        close(listeners, have)
+        raise
+    return listeners
+
+
+def close(listeners: Iterable[Listener], keep: ByPlace) -> None:
+    """All but those to keep; what was made in the file system for them goes, too."""
+    for listen, sockets in listeners:
+        if _place(listen) in keep:
+            continue
+        for sock in sockets:
+            sock.close()
+        if listen.path and not listen.inherited:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(listen.path)
+
+
+def _place(listen: Listen) -> Place:
+    return (listen.address, listen.port, listen.path)
