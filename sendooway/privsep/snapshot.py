@@ -8,6 +8,7 @@ The same process looks for the keytab, which decides whether GSSAPI is offered.
 """
 
 import fcntl
+import json
 import os
 import signal
 from dataclasses import dataclass, replace
@@ -15,6 +16,7 @@ from dataclasses import dataclass, replace
 from sendooway.config import GSSAPI, Configuration, ConfigurationError, Mapping, Parsed, exposure, parse, read, redact
 from sendooway.log import Log
 from sendooway.privsep import process
+from sendooway.secret import Secret
 
 # Reading and parsing take milliseconds, unless the file is on a file system that does not answer.
 TAKE_SECONDS = 20.0
@@ -29,7 +31,7 @@ class SnapshotError(Exception):
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The configuration of the file `path`. `memory` is the descriptor of its whole text.
+    """The configuration of the file `path`. `memory` is the descriptor of its whole text and of its secrets.
 
     Of the mechanisms that the file allows, the configuration has only those that can be offered.
     """
@@ -40,10 +42,19 @@ class Snapshot:
 
     def mappings(self) -> tuple[Mapping, ...]:
         """The global mappings, with their passwords."""
+        return _parse(str(self._contents()["text"]), self.path).mappings
+
+    def credentials(self) -> dict[str, Secret]:
+        """The credentials of the service that the global mappings name."""
+        found = self._contents()["credentials"]
+        assert isinstance(found, dict)
+        return {name: Secret(text.encode("utf-8", "surrogateescape")) for name, text in found.items()}
+
+    def _contents(self) -> dict[str, object]:
         size = os.fstat(self.memory).st_size
         # Not read(2): all processes that have the descriptor share its position.
-        text = os.pread(self.memory, size, 0).decode("utf-8", "surrogateescape")
-        return _parse(text, self.path).mappings
+        contents: dict[str, object] = json.loads(os.pread(self.memory, size, 0))
+        return contents
 
     def close(self) -> None:
         os.close(self.memory)
@@ -95,9 +106,13 @@ def _publish(path: str, memory: int, answer: int, log: Log) -> Snapshot | None:
         except ConfigurationError as error:
             pipe.write(_BAD + str(error).encode("utf-8", "surrogateescape"))
             return None
-        octets = text.encode("utf-8", "surrogateescape")
+        # Only here: the process that begins to serve the network meanwhile needs nothing of it.
+        from sendooway.privsep import credentials
+
+        found = credentials.read(parsed.mappings, log)
+        secrets = {name: secret.octets.decode("utf-8", "surrogateescape") for name, secret in found.items()}
         with open(memory, "wb", closefd=False) as file:
-            file.write(octets)
+            file.write(json.dumps({"text": text, "credentials": secrets}).encode("ascii"))
         # Nobody who has the descriptor can change it, now or later.
         fcntl.fcntl(
             memory,

@@ -6,7 +6,7 @@ It all happens with the user's own rights: whatever the user's files are, they h
 import os
 import stat
 
-from sendooway.accounts.account import Account, AccountsError, NoAccount, Origin
+from sendooway.accounts.account import Account, AccountsError, FromCredential, NoAccount, Origin
 from sendooway.accounts.lookup import expand, look_up
 from sendooway.accounts.user_file import UserFiles
 from sendooway.auth.identity import Identity
@@ -75,6 +75,7 @@ class User:
         try:
             with within(READ_SECONDS):
                 account = look_up(reverse_path, self._mappings(), self._identity, self._files, self._last)
+                self._protect_credentials(account)
         except NoAccount as error:
             return AccountMissing(_shortened(error.searched))
         except (AccountsError, TooLate) as error:
@@ -93,6 +94,13 @@ class User:
             security=account.security.value,
             check_certificate=account.check_certificate,
         )
+
+    def _protect_credentials(self, account: Account) -> None:
+        """Raises AccountsError if a user wants to have a credential of the service sent to a host of the own choice."""
+        if account.credentials is None or not isinstance(account.credentials.password, FromCredential):
+            return
+        if account.origin not in {mapping.origin for mapping in self._global_mappings or ()}:
+            raise AccountsError(account.origin, "only a mapping of the administrator may take a credential")
 
     def begin_sasl(
         self, number: int, offered: tuple[str, ...], refused: tuple[str, ...]
@@ -146,6 +154,7 @@ class User:
         """The user's own first, then the global ones, which are read when they are needed for the first time."""
         if self._global_mappings is None:
             self._global_mappings = self._snapshot.mappings()
+            self._passwords.credentials = self._snapshot.credentials()
             self._snapshot.close()
         return self._own_mappings + self._global_mappings
 

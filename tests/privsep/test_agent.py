@@ -506,6 +506,23 @@ def test_a_file_is_read_at_each_login(start_agent: StartAgent, tmp_path: Path, l
     assert said(agent) == SaslUnavailable(f"{secret}: no such file, and the password should be in it")
 
 
+def test_a_credential_of_the_service_is_for_mappings_of_the_administrator(
+    start_agent: StartAgent, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    (tmp_path / "moon").write_text("s3cret\n")
+    mapping = "smarthostMapping = direct:{} {} 587 alice - tls,passwordFrom=credential:moon\n"
+    own = tmp_path / "own"
+    own.touch(0o600)
+    own.write_text(mapping.format("eve@moon.test", "evil.test"))
+    text = f"authBackend = none\nuserInclude = {own}\n"
+    agent = start_agent(text + mapping.format("x@y.test", "mx.moon.test"))
+    log_in(agent)
+    assert said(agent) == SaslResponse("PLAIN", Secret(b"\0alice\0s3cret"))
+    answer = agent.stub.look_up("eve@moon.test")
+    assert answer == LookUpFailed(f"{own}:1: only a mapping of the administrator may take a credential")
+
+
 # Logins at smarthosts with tickets. There are none here, be it that there is no package, no KDC or no ticket.
 
 TICKETS = f"""\

@@ -1,6 +1,7 @@
 """The configuration reaches those who need it, its passwords only those who may have them."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ from sendooway.config import Backend
 from sendooway.log import Log
 from sendooway.privsep import snapshot
 from sendooway.privsep.snapshot import SnapshotError, take
+from sendooway.secret import Secret
 
 CONFIGURATION = """\
 localname = mail.moon.test  # a comment
@@ -39,6 +41,58 @@ def test_the_configuration_comes_with_its_mappings_one_step_away(tmp_path: Path,
     taken.close()
 
 
+CREDENTIAL = "smarthostMapping = direct:* mx.moon.test 587 alice - tls,passwordFrom=credential:"
+
+
+def write_credential(folder: Path, name: str, octets: bytes) -> None:
+    (folder / "credentials").mkdir(exist_ok=True)
+    (folder / "credentials" / name).write_bytes(octets)
+
+
+def test_the_credentials_that_its_mappings_name_come_with_it(
+    tmp_path: Path, log: Log, log_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path / "credentials"))
+    write_credential(tmp_path, "moon", b"s3cret\xe4\r\nmore")
+    write_credential(tmp_path, "key", b"of something else")
+    taken = take(write(tmp_path, f"{CREDENTIAL}moon\n{CREDENTIAL}moon\n{CONFIGURATION}"), log)
+    assert taken.credentials() == {"moon": Secret(b"s3cret\xe4")}
+    assert "no-credential" not in log_file.read_text()
+    taken.close()
+
+
+@pytest.mark.parametrize(
+    ("octets", "reason"),
+    [
+        (None, "No such file or directory"),
+        (b"", "first line must be the password"),
+        (b"a\0b", "first line must be the password"),
+        (b"x\n" + 4095 * b"y", "at most 4096 octets"),
+    ],
+)
+def test_a_credential_that_is_none_is_told_and_the_rest_serves(
+    tmp_path: Path, log: Log, log_file: Path, monkeypatch: pytest.MonkeyPatch, octets: bytes | None, reason: str
+) -> None:
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path / "credentials"))
+    write_credential(tmp_path, "moon", b"s3cret")
+    if octets is not None:
+        write_credential(tmp_path, "sun", octets)
+    taken = take(write(tmp_path, f"{CREDENTIAL}sun\n{CREDENTIAL}moon\n"), log)
+    assert taken.credentials() == {"moon": Secret(b"s3cret")}
+    assert re.search(f'no-credential name=sun reason=".*{reason}', log_file.read_text())
+    taken.close()
+
+
+def test_without_systemd_there_are_no_credentials(
+    tmp_path: Path, log: Log, log_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
+    taken = take(write(tmp_path, f"{CREDENTIAL}moon\n"), log)
+    assert taken.credentials() == {}
+    assert "LoadCredential=" in log_file.read_text()
+    taken.close()
+
+
 # Looks for a password, given backwards, in its own memory: before and after it has asked for the mappings.
 SEARCH = """
 import sys
@@ -58,15 +112,21 @@ def found(backwards):
 taken = take(sys.argv[1], open_log("&2"))
 backwards = sys.argv[2].encode()
 before = found(backwards)
-mappings = taken.mappings()
+mappings = taken.mappings(), taken.credentials()
 print(before, found(backwards))
 """
 
 
-def test_passwords_never_were_in_the_process_that_takes_it(tmp_path: Path) -> None:
-    path = write(tmp_path, CONFIGURATION)
+# The name of the test is in the environment of its processes.
+@pytest.mark.parametrize("password", ["s3cret tls", "of the-service"], ids=["mapping", "credential"])
+def test_passwords_never_were_in_the_process_that_takes_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, password: str
+) -> None:
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path / "credentials"))
+    write_credential(tmp_path, "moon", b"of the-service")
+    path = write(tmp_path, f"{CONFIGURATION}{CREDENTIAL}moon\n")
     done = subprocess.run(
-        [sys.executable, "-c", SEARCH, path, "s3cret tls"[::-1]],
+        [sys.executable, "-c", SEARCH, path, password[::-1]],
         cwd=Path(sendooway.__file__).parents[1],
         capture_output=True,
         text=True,
