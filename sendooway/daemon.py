@@ -107,7 +107,7 @@ def _take_over(options: Options) -> _Start:
 
 def _serve_one(options: Options, log: Log, greeter: Greeter) -> int | None:
     """The exit status; None if the configuration says what to listen on."""
-    begun = single.begin(options.config, log)
+    begun = single.begin(options.config, log, lambda configuration: options.inetd or not configuration.listen)
     # While the other process reads the configuration.
     from sendooway import proxy
 

@@ -1,16 +1,18 @@
 """What many tests share: folders, certificates, and real servers that run for the whole test run."""
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from servers import postfix as postfix_
 from servers import realm as realm_
+from servers import roots as roots_
 from servers import users
 from servers.certificates import Certificates, make_certificates
 from servers.postfix import Postfix, PostfixAccount
 from servers.realm import Realm
+from servers.roots import Release
 from servers.users import User
 
 # Two identities of one person at two providers, played by one Postfix: each login may send as its own address only.
@@ -68,6 +70,24 @@ def keytab(realm: Realm) -> Path:
     """With the keys of smtp/localhost."""
     realm.add("smtp/localhost")
     return realm.write_keytab(realm.folder / "smtp.keytab", "smtp/localhost")
+
+
+@pytest.fixture(scope="session")
+def root(shared_folder: Path) -> Callable[[Release], Path]:
+    """The bare system of a release, made when it is first asked for."""
+    if reason := roots_.why_not():
+        pytest.skip(reason)
+    made: dict[Release, Path] = {}
+
+    def make(release: Release) -> Path:
+        if release not in made:
+            try:
+                made[release] = roots_.make_root(shared_folder, release)
+            except roots_.Unreachable as error:
+                pytest.skip(str(error))
+        return made[release]
+
+    return make
 
 
 @pytest.fixture(scope="session")

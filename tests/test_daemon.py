@@ -289,6 +289,16 @@ def test_listen_lines_make_it_a_server_with_a_monitor_and_proxies(standalone: su
         assert status.effective_capabilities == 0
 
 
+def test_a_server_says_once_what_it_cannot_offer(configuration: Path, tmp_path: Path) -> None:
+    configuration.write_text(f"authBackend = none\nkrb5Keytab = /nonexistent/keytab\nlisten = unix:{tmp_path}/socket\n")
+    log = tmp_path / "log"
+    with subprocess.Popen(command("-c", configuration, "-l", log), stdin=subprocess.DEVNULL, cwd=ROOT) as process:
+        wait_until(lambda: log.exists() and "ready proxies" in log.read_text(), "the proxies")
+        process.send_signal(signal.SIGTERM)
+    said = log.read_text()
+    assert said.count(" no-gssapi ") == 1
+
+
 @needs_root
 def test_the_proxy_of_root_is_nobody_and_has_no_way_to_the_passwords(standalone: subprocess.Popen[bytes]) -> None:
     for pid in descendants(standalone.pid):

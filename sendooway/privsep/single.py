@@ -5,8 +5,10 @@ agent after the fork, and the proxy meanwhile.
 """
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 
+from sendooway.config import Configuration
 from sendooway.log import Log
 from sendooway.privsep import channel, process, snapshot
 from sendooway.privsep.channel import Channel, ChannelClosed
@@ -35,14 +37,18 @@ class Begun:
             os.close(self.memory)
 
 
-def begin(path: str, log: Log) -> Begun:
-    """Fork the process for the configuration file `path`. Raises OSError."""
+def begin(path: str, log: Log, serves: Callable[[Configuration], bool]) -> Begun:
+    """Fork the process for the configuration file `path`. Raises OSError.
+
+    `serves` says whether there will be a session with that configuration, or else it is the business of a server,
+    which reads it again.
+    """
     memory = snapshot.allocate()
     reading, writing = os.pipe()
     ours, theirs = channel.pair()
     process.start(
         "sendooway [agent]",
-        lambda: _run(path, memory, writing, theirs, log),
+        lambda: _run(path, memory, writing, theirs, log, serves),
         (memory, writing, theirs.fileno()),
         log,
     )
@@ -51,12 +57,16 @@ def begin(path: str, log: Log) -> Begun:
     return Begun(ours, path, memory, reading)
 
 
-def _run(path: str, memory: int, answer: int, monitor_end: Channel, log: Log) -> int:
+def _run(
+    path: str, memory: int, answer: int, monitor_end: Channel, log: Log, serves: Callable[[Configuration], bool]
+) -> int:
     # Nothing of the client's connection is for this process.
     process.point_at_null(0, 1)
-    taken = snapshot.publish(path, memory, answer, log)
+    taken = snapshot.publish(path, memory, answer, log, serves)
     if taken is None:
         return os.EX_CONFIG
+    if not serves(taken.configuration):
+        return os.EX_OK
 
     from sendooway.auth import login
     from sendooway.auth.identity import AuthenticatorError

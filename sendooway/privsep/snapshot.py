@@ -11,6 +11,7 @@ import fcntl
 import json
 import os
 import signal
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from sendooway.config import GSSAPI, Configuration, ConfigurationError, Mapping, Parsed, exposure, parse, read, redact
@@ -84,20 +85,23 @@ def allocate() -> int:
     return os.memfd_create("sendooway.conf", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
 
 
-def publish(path: str, memory: int, answer: int, log: Log) -> Snapshot | None:
+def publish(
+    path: str, memory: int, answer: int, log: Log, serves: Callable[[Configuration], bool] = lambda _: True
+) -> Snapshot | None:
     """The side that reads the file: fill `memory` for good, answer through the pipe `answer` and close it.
 
-    Warnings go to the log. None if the configuration is wrong: the answer says so. SIGALRM ends the process after
-    TAKE_SECONDS.
+    Warnings go to the log. None if the configuration is wrong: the answer says so. Where nobody `serves` with the
+    configuration, but reads it only to see that, nothing is logged, nor looked at but the file. SIGALRM ends the
+    process after TAKE_SECONDS.
     """
     signal.setitimer(signal.ITIMER_REAL, TAKE_SECONDS)
     try:
-        return _publish(path, memory, answer, log)
+        return _publish(path, memory, answer, log, serves)
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
 
 
-def _publish(path: str, memory: int, answer: int, log: Log) -> Snapshot | None:
+def _publish(path: str, memory: int, answer: int, log: Log, serves: Callable[[Configuration], bool]) -> Snapshot | None:
     with open(answer, "wb") as pipe:
         try:
             text = read(path)
@@ -119,9 +123,11 @@ def _publish(path: str, memory: int, answer: int, log: Log) -> Snapshot | None:
             fcntl.F_ADD_SEALS,
             fcntl.F_SEAL_WRITE | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL,
         )
-        for warning in parsed.warnings if exposed is None else (*parsed.warnings, exposed):
-            log.warning("configuration", reason=warning)
-        configuration = _narrow(parsed.configuration, log)
+        configuration = parsed.configuration
+        if serves(configuration):
+            for warning in parsed.warnings if exposed is None else (*parsed.warnings, exposed):
+                log.warning("configuration", reason=warning)
+            configuration = _narrow(configuration, log)
         mechanisms = " ".join(configuration.auth_mechanisms).encode()
         pipe.write(_GOOD + mechanisms + b"\n" + redact(text).encode("utf-8", "surrogateescape"))
         return Snapshot(path, configuration, memory)

@@ -11,7 +11,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 DAY = timedelta(days=1)
-HERE = ("localhost", "127.0.0.1", "::1")
+# The last one is the smarthost of the examples in the README.
+HERE = ("localhost", "127.0.0.1", "::1", "smtp.example.com")
 
 
 @dataclass(frozen=True)

@@ -75,7 +75,8 @@ class Mail:
 class ScriptedSmarthost:
     """Serves 127.0.0.1:`port` inside a `with`. `commands` are the lines received, without CR LF, on all connections.
 
-    `tls`: the server context; None: STARTTLS is not offered. `implicit`: TLS from the first octet.
+    `tls`: the server context; None: STARTTLS is not offered. `implicit`: TLS from the first octet. `port` 0: any free
+    one.
     """
 
     def __init__(
@@ -83,6 +84,7 @@ class ScriptedSmarthost:
         *,
         tls: ssl.SSLContext | None = None,
         implicit: bool = False,
+        port: int = 0,
         capabilities: Sequence[bytes] = CAPABILITIES,
         answers: Mapping[Stage, Sequence[Answer]] | None = None,
     ) -> None:
@@ -93,7 +95,7 @@ class ScriptedSmarthost:
         self.hurried: list[bytes] = []  # commands behind which more octets had come already
         self.ended = threading.Event()  # set when a connection has ended, whoever ended it
         self._answers = {stage: list(answer) for stage, answer in (answers or {}).items()}
-        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener = socket.create_server(("127.0.0.1", port))
         self._stop, self._stopper = socket.socketpair()
         self._threads: list[threading.Thread] = []
         self.port: int = self._listener.getsockname()[1]
