@@ -55,6 +55,7 @@ uninstall:
 format: $(READY)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+	$(BIN)/python -m sendooway --print-config > contrib/sendooway.conf
 
 $(READY): pyproject.toml build/requirements-dev.txt build/setup
 	@build/setup

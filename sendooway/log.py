@@ -236,6 +236,16 @@ def open_log(destination: str | None, *, syslog: str = _SYSLOG) -> Log:
             return Log(_Counted(_File(os.open(path, flags, 0o640))), {})
 
 
+def was_rotated(log: Log, destination: str | None) -> bool:
+    """Whether the file that `destination` names, if it is one, is another than the one that `log` writes to."""
+    if destination in (None, "&2"):
+        return False
+    try:
+        return not os.path.samestat(os.stat(str(destination)), os.fstat(log.descriptors()[0]))
+    except FileNotFoundError:
+        return True
+
+
 def _standard_error() -> int:
     # O_NONBLOCK belongs to what is open, not to our descriptor of it: setting it on a terminal or pipe would set
     # it for the shell and all others that write there. Opening it anew gives us one of our own.

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sendooway.log import LINE_LIMIT, VALUE_LIMIT, Log, describe, format_line, format_value, open_log
+from sendooway.log import LINE_LIMIT, VALUE_LIMIT, Log, describe, format_line, format_value, open_log, was_rotated
 from sendooway.secret import Secret
 
 # Values
@@ -150,6 +150,16 @@ def test_a_new_file_is_not_for_all_to_read_and_an_old_one_is_appended_to(path: P
         os.umask(umask)
     assert [line.split(": ")[1] for line in path.read_text().splitlines()] == ["one", "two"]
     assert stat.S_IMODE(path.stat().st_mode) == 0o640
+
+
+def test_a_file_that_was_rotated_away_is_noticed(path: Path, log: Log) -> None:
+    assert not was_rotated(log, str(path))
+    assert not was_rotated(log, None)
+    assert not was_rotated(log, "&2")
+    path.rename(path.with_suffix(".1"))
+    assert was_rotated(log, str(path))
+    path.touch()
+    assert was_rotated(log, str(path))
 
 
 def test_a_file_that_cannot_be_opened_is_an_error(tmp_path: Path) -> None:

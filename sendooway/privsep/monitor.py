@@ -11,12 +11,12 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from sendooway.auth import login
 from sendooway.auth.identity import AuthenticatorError
 from sendooway.config import Configuration, Listen
-from sendooway.log import Log, open_log
+from sendooway.log import Log, open_log, was_rotated
 from sendooway.net.listener import ListenError, source
 from sendooway.options import Options, UsageError, endpoints
 from sendooway.privsep import agent, channel, kernel, process, snapshot, sockets
@@ -176,10 +176,14 @@ class Monitor:
             generation.close()
             forbidden = isinstance(error.__cause__, PermissionError)
             raise StartError(os.EX_NOPERM if forbidden else os.EX_OSERR, str(error)) from error
+        self._start(generation)
+
+    def _start(self, generation: _Generation) -> None:
+        """Begin with its proxies: it is the candidate until they are ready."""
         generation.deadline = time.monotonic() + READY_SECONDS
         self._candidate = generation
         try:
-            for _ in range(taken.configuration.workers):
+            for _ in range(generation.snapshot.configuration.workers):
                 self._start_proxy(generation)
         except OSError as error:
             self._abandon(f"cannot start a proxy: {error.strerror}", os.EX_OSERR)
@@ -233,6 +237,19 @@ class Monitor:
             self._begin()
         except StartError as error:
             self._refuse_reload(self._current, str(error))
+            if was_rotated(self._current.log, self._options.log):
+                self._renew_log(self._current, str(error))
+
+    def _renew_log(self, current: _Generation, reason: str) -> None:
+        """The same configuration, and new proxies that write to the new file: the old one will be removed some day."""
+        try:
+            log = _open(self._options.log)
+        except StartError as error:
+            current.log.error("log-not-renewed", reason=str(error))
+            return
+        log.error("reload-refused", reason=reason)
+        snapshot = replace(current.snapshot, memory=os.dup(current.snapshot.memory))
+        self._start(_Generation(snapshot, log, current.listeners))
 
     def _refuse_reload(self, current: _Generation, reason: str) -> None:
         current.log.error("reload-refused", reason=reason)

@@ -332,6 +332,21 @@ def test_a_bad_configuration_is_refused_and_the_old_one_kept(
     wait_until(lambda: monitor.ask("name") == "new", "the new proxy")
 
 
+def test_a_log_that_was_rotated_away_is_opened_anew_also_if_the_configuration_is_refused(
+    start: Start, tmp_path: Path
+) -> None:
+    monitor = start("localname = old")
+    pid = monitor.ask("pid")
+    (tmp_path / "log").rename(tmp_path / "log.1")
+    monitor.reload("speed = 9")
+    monitor.wait_for_log("reloaded proxies=1")
+    assert "reload-refused" in monitor.log
+    assert "reload-refused" in (tmp_path / "log.1").read_text()
+    wait_until(lambda: monitor.ask("pid") != pid, "a proxy with the new log")
+    assert monitor.ask("name") == "old"
+    assert f"{tmp_path}/log'" in monitor.ask("descriptors")
+
+
 def test_a_proxy_that_does_not_stop_is_killed_in_the_end(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(monitors, "STOP_SECONDS", 0.2)
     monitor = start("localname = stays")
