@@ -23,6 +23,8 @@ FILE_LIMIT = 1 << 20  # octets
 LINE_LIMIT = 4096  # characters, comments included
 MAPPINGS_LIMIT = 1000
 WORKERS_LIMIT = 64
+# Each session is a thread, up to four descriptors and an agent: more is a misprint, or a case for several machines.
+SESSIONS_LIMIT = 10_000
 # What fits in the kernel's sun_path with its NUL, see unix(7).
 _SOCKET_PATH_LIMIT = 107
 # Beyond this, settimeout() overflows and the SIZE of RFC 1870 3. (20 digits) does not matter any more.
@@ -128,6 +130,22 @@ class Configuration:
     ldap_auth_dn: str = ""
     ldap_uri: tuple[str, ...] = ()
     ldap_ssl_ca: str = ""  # empty: as user_settings.ssl_ca
+    # Limits; what each is for, and why it has its number, stands in sendooway.conf(5).
+    max_sessions: int = 300  # in one proxy
+    max_sessions_per_client: int = 50  # in one proxy
+    max_sessions_per_user: int = 20
+    max_unauthenticated: int = 100
+    max_login_checks: int = 10
+    max_failed_logins: int = 5
+    max_errors: int = 20
+    max_recipients: int = 1000
+    login_timeout: int = 120  # seconds
+    idle_timeout: int = 1800  # seconds
+
+    @property
+    def max_unauthenticated_per_client(self) -> int:
+        """A fifth, so that it takes five addresses to keep all others from logging in."""
+        return max(1, self.max_unauthenticated // 5)
 
 
 @dataclass(frozen=True)
@@ -204,8 +222,9 @@ def _seconds(value: str) -> int:
     return _number(value, 1, _SECONDS_LIMIT)
 
 
-def _worker_count(value: str) -> int:
-    return _number(value, 1, WORKERS_LIMIT)
+def _from_one_to(most: int) -> Callable[[str], int]:
+    """The reader of a number that has to be at least 1."""
+    return lambda value: _number(value, 1, most)
 
 
 def _size(value: str) -> int | None:
@@ -385,11 +404,21 @@ _KEYWORDS = {
         _Keyword("validUser", "valid_users", _permitted, _Empty.DEFAULT, repeatable=True),
         _Keyword("userInclude", "user_include", _template, _Empty.DEFAULT),
         _Keyword("listen", "listen", _listen, repeatable=True),
-        _Keyword("workers", "workers", _worker_count),
+        _Keyword("workers", "workers", _from_one_to(WORKERS_LIMIT)),
         _Keyword("runAs", "run_as", _word, _Empty.DEFAULT),
         _Keyword("ldapAuthDN", "ldap_auth_dn", _user_dn, _Empty.DEFAULT),
         _Keyword("ldapUri", "ldap_uri", _uris, _Empty.DEFAULT),
         _Keyword("ldapSSLca", "ldap_ssl_ca", _text, _Empty.DEFAULT),
+        _Keyword("maxSessions", "max_sessions", _from_one_to(SESSIONS_LIMIT)),
+        _Keyword("maxSessionsPerClient", "max_sessions_per_client", _from_one_to(SESSIONS_LIMIT)),
+        _Keyword("maxSessionsPerUser", "max_sessions_per_user", _from_one_to(SESSIONS_LIMIT)),
+        _Keyword("maxUnauthenticated", "max_unauthenticated", _from_one_to(SESSIONS_LIMIT)),
+        _Keyword("maxLoginChecks", "max_login_checks", _from_one_to(SESSIONS_LIMIT)),
+        _Keyword("maxFailedLogins", "max_failed_logins", _from_one_to(100)),
+        _Keyword("maxErrors", "max_errors", _from_one_to(1000)),
+        _Keyword("maxRecipients", "max_recipients", _from_one_to(100_000)),
+        _Keyword("loginTimeout", "login_timeout", _from_one_to(3600)),
+        _Keyword("idleTimeout", "idle_timeout", _from_one_to(86_400)),
     )
 }
 

@@ -49,17 +49,21 @@ def serve(
     log: Log,
 ) -> None:
     """Serve connections, until SIGUSR1 or SIGTERM and the end of the last session. Raises ProxyError before that."""
-    from sendooway.net import listener  # which a connection on standard input does not need
+    # Which a connection on standard input does not need.
+    from sendooway.net import listener
+    from sendooway.net.places import Place
 
     contexts = _load(configuration, options)
     _give_up_rights(_user(configuration, log), log, outlive_parent=False)
     signals = _receive_signals()
     shared = _shared(configuration, options, contexts, monitor, log, signals)
 
-    def handle(sock: socket.socket, listen: Listen) -> None:
+    def begin(sock: socket.socket, listen: Listen, place: Place) -> Session | None:
         address = peer_address(sock.fileno())
-        if address is not None:
-            Session(shared, Stream(SocketTransport(sock), signals.stop), _peer(address, tls=listen.tls)).run()
+        if address is None:
+            return None
+        stream = Stream(SocketTransport(sock), signals.stop)
+        return Session(shared, stream, _peer(address, tls=listen.tls), logged_in=place.logged_in)
 
     def refuse(sock: socket.socket, listen: Listen) -> None:
         if not listen.tls:
@@ -68,7 +72,7 @@ def serve(
                 sock.send(f"421 4.3.2 {name} Too many connections, try again later\r\n".encode("ascii"))
 
     monitor.send(ProxyReady())
-    listener.serve(listeners, handle, refuse, log, signals.wake)
+    listener.serve(listeners, begin, refuse, configuration, log, signals.wake)
 
 
 def serve_standard_streams(
@@ -83,7 +87,9 @@ def serve_standard_streams(
     _give_up_rights(user, log, outlive_parent=True)
     signals = _receive_signals(signal.SIGINT)  # ^C of the person who types
     shared = _shared(configuration, options, contexts, monitor, log, signals)
-    Session(shared, Stream(transport, signals.stop), peer).run(greeted=greeter.said())
+    session = Session(shared, Stream(transport, signals.stop), peer, greeted=greeter.said())
+    while (pause := session.run()) is not None:
+        pause.wait()
 
 
 def _load(configuration: Configuration, options: Options) -> tuple[ssl.SSLContext | None, ssl.SSLContext]:

@@ -59,6 +59,31 @@ SAMPLE = """\
 #krb5PamAccount = yes
 #krb5ConstrainedDelegation = no
 
+## Limits
+
+# Connections in each worker: in all, and of one client's address (IPv6: /64).
+#maxSessions = 300
+#maxSessionsPerClient = 50
+
+# Connections of one user, and those on which nobody has logged in yet.
+#maxSessionsPerUser = 20
+#maxUnauthenticated = 100
+
+# Passwords that are checked at the same time.
+#maxLoginChecks = 10
+
+# Failed logins of a connection, which ends it, and of an address or a user,
+# whose next ones have to wait.
+#maxFailedLogins = 5
+
+# Faulty commands of a connection, which end it, and recipients of a mail.
+#maxErrors = 20
+#maxRecipients = 1000
+
+# Seconds from the connection to the login, and until the next mail.
+#loginTimeout = 120
+#idleTimeout = 1800
+
 ## Accounts
 
 # SOURCE:ARGUMENT, repeatable; %u is the user's name, %h the home folder.

@@ -1,12 +1,14 @@
 """One client's connection from greeting to end: turns the decisions of `smtp/` into effects.
 
-One thread owns it all: the client's stream, its agent, and the connection to the smarthost used last.
+One thread at a time owns it all: the client's stream, its agent, and the connection to the smarthost used last. While
+the agent takes its time with a login, there is none.
 """
 
 import contextlib
 import os
 import ssl
 from binascii import b2a_base64
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from time import localtime, monotonic, strftime
 
@@ -14,10 +16,11 @@ from sendooway.config import Configuration, EightBitMime, Encryption
 from sendooway.log import Log
 from sendooway.net import tls
 from sendooway.net.deadline import Deadline
+from sendooway.net.pause import Pause
 from sendooway.net.pump import ClientTimeout, splice
 from sendooway.net.stream import ConnectionLost, Stopping, Stream
 from sendooway.privsep.channel import Channel
-from sendooway.privsep.client import Agent, AgentError
+from sendooway.privsep.client import Agent, AgentError, LoginAnswer
 from sendooway.privsep.messages import (
     AccountFound,
     AccountMissing,
@@ -34,9 +37,18 @@ from sendooway.smtp.command import CommandError, Envelope
 from sendooway.smtp.lines import LineFault, LineReader
 from sendooway.smtp.relay import Relay, Wait
 from sendooway.smtp.reply import Reply
-from sendooway.smtp.server import Authenticate, Close, Decision, Forward, Policy, Respond, Server, StartTls
+from sendooway.smtp.server import (
+    Authenticate,
+    Close,
+    Decision,
+    Forward,
+    Policy,
+    Respond,
+    Server,
+    StartTls,
+    too_many_errors,
+)
 
-LOGIN_SECONDS = 120  # from the connection to the login, TLS included, as OpenSSH's LoginGraceTime
 REPLY_SECONDS = 300  # for a client to take a reply
 
 # In seconds; RFC 5321, 4.5.3.2.
@@ -103,18 +115,31 @@ class _ClientGone(Exception):
 class Session:
     """Serves one client; `run` returns when that is over, and never raises what the other sides can cause."""
 
-    def __init__(self, proxy: Proxy, client: Stream, peer: Peer) -> None:
+    def __init__(
+        self,
+        proxy: Proxy,
+        client: Stream,
+        peer: Peer,
+        *,
+        logged_in: Callable[[], None] = lambda: None,
+        greeted: bool = False,
+    ) -> None:
+        """`logged_in` is called once, when somebody has. `greeted`: the client has read the greeting already."""
         self._proxy = proxy
         self._client = client
         self._peer = peer
+        self._tell_login = logged_in
+        self._greeted = greeted
         self.id = os.urandom(4).hex()
         self._log = proxy.log.bind(session=self.id)
         self._lines = LineReader(lf_ends_line=peer.lf_ends_line)
         self._server = Server(self._policy(), tls=peer.tls)
         self._agent: Agent | None = None
+        self._asks_agent = False
         self._user: _User | None = None
         self._smarthost: Smarthost | None = None
-        self._begun = Deadline(LOGIN_SECONDS)
+        # The end of the time to log in, then of the time until the next mail.
+        self._due = Deadline(proxy.configuration.login_timeout)
 
     def _policy(self) -> Policy:
         configuration = self._proxy.configuration
@@ -129,19 +154,15 @@ class Session:
             mechanisms=configuration.auth_mechanisms,
             eight_bit_mime=configuration.ext_8bit_mime is not EightBitMime.DISABLE,
             size_limit=configuration.ext_message_size,
+            most_errors=configuration.max_errors,
+            most_failed_logins=configuration.max_failed_logins,
         )
 
-    def run(self, *, greeted: bool = False) -> None:
-        """`greeted`: the client has read the greeting already."""
-        self._log.event("connect", rip=self._peer.address or None)
-        reason = "crash"  # unless we find out
+    def run(self) -> Pause | None:
+        """Until the session is over, or until a pause, at whose end it is to be called again, in whatever thread."""
+        pause, reason = None, "crash"  # unless we find out
         try:
-            if self._peer.tls:
-                self._start_tls()
-            if not greeted:
-                self._send(self._server.greeting())
-            while self._carry_out(self._server.receive(self._read_line())):
-                pass
+            pause = self._converse()
             reason = "quit"
         except _ClientGone:
             reason = "client left"
@@ -158,11 +179,30 @@ class Session:
             self._log.error("agent-lost", reason=str(error))
             self._say_goodbye("4.3.0", "Nobody can look after this session now, try again later")
         finally:
-            self._leave_smarthost()
-            if self._agent is not None:
-                self._agent.close()
-            self._log.event("disconnect", reason=reason)
-            self._client.close()
+            if pause is None:
+                self._end(reason)
+        return pause
+
+    def _converse(self) -> Pause | None:
+        then = self._log_in_further() if self._asks_agent else self._greet()
+        while then is True:
+            then = self._carry_out(self._server.receive(self._read_line()))
+        return then or None
+
+    def _greet(self) -> bool:
+        self._log.event("connect", rip=self._peer.address or None)
+        if self._peer.tls:
+            self._start_tls()
+        if not self._greeted:
+            self._send(self._server.greeting())
+        return True
+
+    def _end(self, reason: str) -> None:
+        self._leave_smarthost()
+        if self._agent is not None:
+            self._agent.close()
+        self._log.event("disconnect", reason=reason)
+        self._client.close()
 
     # The client
 
@@ -176,9 +216,8 @@ class Session:
         return line
 
     def _client_deadline(self, seconds: float) -> Deadline:
-        """No later than the end of the time to log in, for those who have not."""
-        seconds = self._seconds(seconds)
-        return Deadline(seconds) if self._user else self._begun.sooner(seconds)
+        """No later than what is due: a login, or a mail."""
+        return self._due.sooner(self._seconds(seconds))
 
     def _seconds(self, limit: float) -> float:
         timeout = self._user.timeout if self._user else self._proxy.configuration.user_settings.timeout
@@ -200,7 +239,7 @@ class Session:
         """A reply that reports a failure, with the session's id to find it in the log."""
         return Reply(code, enhanced, (*text[:-1], f"{text[-1]} [{self.id}]"))
 
-    def _carry_out(self, decision: Decision) -> bool:
+    def _carry_out(self, decision: Decision) -> bool | Pause:
         """False when the session is over."""
         match decision:
             case Respond(answer):
@@ -213,7 +252,7 @@ class Session:
             case Authenticate(mechanism, initial_response):
                 return self._log_in(mechanism, initial_response)
             case Forward(mail):
-                self._forward(mail)
+                return self._forward(mail)
         return True
 
     def _starttls(self, answer: Reply) -> bool:
@@ -240,10 +279,20 @@ class Session:
 
     # Login
 
-    def _log_in(self, mechanism: str, initial_response: bytes | None) -> bool:
+    def _log_in(self, mechanism: str, initial_response: bytes | None) -> bool | Pause:
         if self._agent is None:
-            self._agent = Agent.request(self._proxy.monitor, self.id, self._client)
-        answer = self._agent.begin_login(mechanism, initial_response)
+            patience = self._proxy.configuration.login_timeout
+            self._agent = Agent.request(self._proxy.monitor, self.id, self._client, patience)
+        return self._answer_login(self._agent.begin_login(mechanism, initial_response))
+
+    def _log_in_further(self) -> bool | Pause:
+        assert self._agent is not None
+        self._asks_agent = False
+        return self._answer_login(self._agent.login_answer())
+
+    def _answer_login(self, answer: LoginAnswer | Pause) -> bool | Pause:
+        """What the agent says to the client, with all that follows from it; a pause, if it says nothing yet."""
+        assert self._agent is not None
         while isinstance(answer, LoginChallenge):
             try:
                 response = self._ask(answer.challenge)
@@ -252,6 +301,9 @@ class Session:
                 return self._carry_out(self._server.fault(Reply(error.code, error.enhanced, (error.text,))))
             answer = self._agent.continue_login(response)
         match answer:
+            case Pause():
+                self._asks_agent = True
+                return answer
             case LoginDone():
                 self._logged_in(answer)
                 self._send(reply.reply(235, "2.7.0", "Authentication successful"))
@@ -281,6 +333,11 @@ class Session:
         self._user = _User(done.user, done.localname, done.clone_ehlo, done.add_received_field, done.timeout, context)
         self._log = self._log.bind(user=done.user)
         self._server.login_succeeded()
+        self._tell_login()
+        self._expect_mail()
+
+    def _expect_mail(self) -> None:
+        self._due = Deadline(self._proxy.configuration.idle_timeout)
 
     def _refuse_login(self, verdict: str, final: bool) -> bool:
         last = self._server.login_failed() or final
@@ -289,23 +346,27 @@ class Session:
                 answer = reply.reply(501, "5.5.2", "Malformed authentication")
             case "later":
                 answer = self._failure(454, "4.7.0", "Authentication is out of order, try again later")
+            case "crowded":
+                limit = self._proxy.configuration.max_sessions_per_user
+                answer = self._failure(454, "4.7.0", f"Too many sessions of this user, the limit is {limit}")
             case _:
                 answer = reply.reply(535, "5.7.8", "Authentication failed")
         self._send(answer)
         if last:
-            self._say_goodbye("4.7.0", "Too many failed logins, closing")
+            self._say_goodbye("4.7.0", "No more logins on this connection, closing")
         return not last
 
     # Mail
 
-    def _forward(self, mail: Envelope) -> None:
+    def _forward(self, mail: Envelope) -> bool:
+        """False when the session is over."""
         begun = monotonic()
         try:
             account = self._look_up(mail.address)
             smarthost = self._reach(account, mail.address)
         except _Refused as refused:
             self._send(refused.reply)
-            return
+            return True
         assert self._user is not None
         trace = self._received_field() if self._user.add_received_field else b""
         configuration = self._proxy.configuration
@@ -320,20 +381,24 @@ class Session:
         if isinstance(adapted, Reply):
             self._log.event("mail-refused", sender=f"<{mail.address}>", reply=str(adapted))
             self._send(adapted)
-            return
+            return True
         relay = Relay(
             self._lines,
             adapted,
             smarthost.offers,
             trace=trace,
             size_limit=size_limit,
+            most_recipients=configuration.max_recipients,
+            most_errors=self._server.errors_left,
+            farewell=too_many_errors(configuration.user_settings.localname),
             sign=lambda told: self._signed(told, smarthost),
             withhold=smarthost.withhold,
         )
         smarthost.in_mail = True
         failure: str | None = None
         try:
-            splice(self._client, smarthost.stream, relay, {wait: self._seconds(LIMITS[wait]) for wait in LIMITS})
+            limits = {wait: self._seconds(LIMITS[wait]) for wait in LIMITS}
+            splice(self._client, smarthost.stream, relay, limits, self._due)
         except ClientTimeout as error:
             failure = str(error)
             raise
@@ -346,6 +411,11 @@ class Session:
         finally:
             self._settle(relay, smarthost)
             self._log_mail(mail, smarthost, relay, failure, monotonic() - begun)
+        verdict = relay.outcome.verdict if relay.outcome is not None else None
+        self._server.mail_ended(relay.errors, accepted=verdict is not None and verdict.positive)
+        if relay.outcome is not None:
+            self._expect_mail()
+        return self._server.errors_left > 0
 
     def _look_up(self, address: str) -> AccountFound:
         assert self._agent is not None

@@ -216,6 +216,8 @@ POLICY = Policy(
     mechanisms=("PLAIN", "LOGIN"),
     eight_bit_mime=True,
     size_limit=0,
+    most_errors=20,
+    most_failed_logins=5,
 )
 
 

@@ -49,7 +49,7 @@ def test_a_name_that_looks_wrong_is_left_to_those_who_can_say_what_is_wrong(valu
 
 
 def test_it_is_what_the_session_would_say() -> None:
-    server = Server(Policy("mail.test", True, True, (), True, 0))
+    server = Server(Policy("mail.test", True, True, (), True, 0, most_errors=20, most_failed_logins=5))
     assert server.greeting().text == (greeting.line("mail.test"),)
 
 

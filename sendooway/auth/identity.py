@@ -15,11 +15,12 @@ class Identity:
 
 
 class Verdict(Enum):
-    """The three answers of a back end other than yes."""
+    """The answers other than yes. All but the last are a back end's."""
 
     REFUSED = "refused"  # wrong password, unknown or unpermitted user: 535 5.7.8
     LATER = "later"  # the back end is out of order: 454 4.7.0
     MALFORMED = "malformed"  # the mechanism's message is: 501 5.5.2
+    CROWDED = "crowded"  # the login is right, and one session too many of this user: 454 4.7.0
 
 
 class LoginError(Exception):

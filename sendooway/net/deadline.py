@@ -18,5 +18,5 @@ class Deadline:
         return left
 
     def sooner(self, seconds: float) -> "Deadline":
-        """A deadline of its own that does not outlast this one."""
-        return Deadline(min(seconds, self.left()))
+        """In so many seconds, or this one, if it ends before. Raises TimeoutError if it has ended."""
+        return self if self.left() < seconds else Deadline(seconds)

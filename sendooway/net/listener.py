@@ -1,5 +1,6 @@
-"""Listening sockets, and a thread for each connection that they accept."""
+"""Listening sockets, and a thread for each connection that they accept, as long as it has something to do."""
 
+import contextlib
 import errno
 import os
 import select
@@ -9,16 +10,18 @@ import socketserver
 import stat
 import sys
 import threading
-from collections import Counter
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Protocol
 
-from sendooway.config import Listen, is_loopback
+from sendooway.config import Configuration, Listen, is_loopback
 from sendooway.log import Log, describe
+from sendooway.net.pause import Pause
+from sendooway.net.places import Full, Place, Places
 
 _BACKLOG = 128
-MOST_SESSIONS = 300  # in one process; a small server's whole organisation, and still bounded memory
-MOST_OF_A_SOURCE = 50  # of these, so that one address cannot take all places; Postfix grants as many
+_SHORT = 200  # milliseconds to wait where the system is short of something, so that no loop spins until it has more
 
 
 class ListenError(Exception):
@@ -96,29 +99,45 @@ def _listen(sock: socket.socket, address: Any) -> socket.socket:
     return sock
 
 
-Handle = Callable[[socket.socket, Listen], None]
+class Conversation(Protocol):
+    def run(self) -> Pause | None:
+        """Until it is over (None), or until a pause, at whose end it is to be called again, in whatever thread."""
+
+
+Begin = Callable[[socket.socket, Listen, Place], Conversation | None]
+Refuse = Callable[[socket.socket, Listen], None]
 
 
 def serve(
-    listeners: Sequence[tuple[socket.socket, Listen]], handle: Handle, refuse: Handle, log: Log, wake: int
+    listeners: Sequence[tuple[socket.socket, Listen]],
+    begin: Begin,
+    refuse: Refuse,
+    limits: Configuration,
+    log: Log,
+    wake: int,
 ) -> None:
     """Accepts until the descriptor `wake` becomes readable, closes the sockets and waits for the sessions to end.
 
-    `handle` owns a connection in a thread of its own and need not close it; `refuse` is called, without a thread, where
-    there are too many sessions, in all or of this address: it must not wait.
+    `begin` makes the conversation on a connection, in its thread; None: nobody is there any more. `refuse` is called,
+    without a thread, where there are too many: it must not wait.
     """
-    places = _Places()
-    servers = [_Server(sock, listen, handle, refuse, log, places) for sock, listen in listeners]
+    places = Places(limits)
     with selectors.PollSelector() as selector:
+        waiting = _Waiting(selector, log)
+        reserve = _Reserve(wake)
+        servers = [_Server(sock, listen, begin, refuse, log, places, waiting, reserve) for sock, listen in listeners]
         selector.register(wake, selectors.EVENT_READ)
         for server in servers:
-            selector.register(server, selectors.EVENT_READ, server)
-        while None not in (ready := [key.data for key, _ in selector.select()]):
-            for server in ready:
-                server.handle_request()
-    for server in servers:
-        server.server_close()
-    places.wait_until_free()
+            selector.register(server, selectors.EVENT_READ, server.handle_request)
+        while None not in (ready := [key.data for key, _ in selector.select(waiting.seconds())]):
+            for act in ready:
+                act()
+            waiting.keep_time()
+        for server in servers:
+            server.server_close()
+        waiting.close()
+        places.wait_until_free()
+        reserve.close()
 
 
 def source(address: str) -> str:
@@ -135,93 +154,196 @@ def source(address: str) -> str:
     return number[:8].hex()
 
 
-class _Places:
-    """Who is served now: bounded in all, and for each source. For all threads."""
+class _Waiting:
+    """Conversations in a pause, which have no thread. Only `accept` is for other threads than the listener's own."""
 
-    def __init__(self) -> None:
-        self._changed = threading.Condition()
-        self._taken: Counter[str] = Counter()
+    def __init__(self, selector: selectors.PollSelector, log: Log) -> None:
+        self._selector = selector
+        self._log = log
+        self._pauses: dict[int, tuple[Pause, Callable[[], None]]] = {}
+        self._lock = threading.Lock()
+        self._open = True
+        self._arrived: list[tuple[Pause, Callable[[], None]]] = []
+        self._bell, self._ring = os.pipe()
+        os.set_blocking(self._ring, False)
+        selector.register(self._bell, selectors.EVENT_READ, self._take_in)
 
-    def take(self, source: str) -> bool:
-        """False if there is none left."""
-        with self._changed:
-            if self._taken.total() >= MOST_SESSIONS or (source and self._taken[source] >= MOST_OF_A_SOURCE):
-                return False
-            self._taken[source] += 1
-            return True
+    def accept(self, pause: Pause, resume: Callable[[], None]) -> bool:
+        """`resume` is called at the end of the pause. False: the server stops, and nobody will look after it here."""
+        with self._lock:
+            if self._open:
+                self._arrived.append((pause, resume))
+                self._call()
+            return self._open
 
-    def leave(self, source: str) -> None:
-        with self._changed:
-            self._taken[source] -= 1
-            self._taken += Counter()  # forgets sources without any
-            self._changed.notify_all()
+    def _call(self) -> None:
+        with contextlib.suppress(BlockingIOError):  # then it rings already
+            os.write(self._ring, b"!")
 
-    def wait_until_free(self) -> None:
-        """Until everybody has left."""
-        with self._changed:
-            self._changed.wait_for(lambda: not self._taken.total())
+    def _take_in(self) -> None:
+        os.read(self._bell, 4096)
+        with self._lock:
+            arrived, self._arrived = self._arrived, []
+        for pause, resume in arrived:
+            self._pauses[pause.descriptor] = (pause, resume)
+            self._selector.register(pause.descriptor, selectors.EVENT_READ, partial(self._resume, pause.descriptor))
+
+    def _resume(self, descriptor: int) -> None:
+        try:
+            self._pauses[descriptor][1]()
+        except RuntimeError:
+            # The system has no room for one more thread now: it is tried again.
+            self._log.error("no-thread")
+            select.poll().poll(_SHORT)
+            return
+        del self._pauses[descriptor]
+        self._selector.unregister(descriptor)
+
+    def seconds(self) -> float | None:
+        """Until a pause ends by itself; None: there is none."""
+        return min((pause.seconds() for pause, _ in self._pauses.values()), default=None)
+
+    def keep_time(self) -> None:
+        for descriptor in [number for number, (pause, _) in self._pauses.items() if not pause.seconds()]:
+            self._resume(descriptor)
+
+    def close(self) -> None:
+        """All go on now, and wait by themselves."""
+        with self._lock:
+            self._open = False
+            self._call()
+        self._take_in()
+        while self._pauses:
+            self._resume(next(iter(self._pauses)))
+        os.close(self._bell)
+        os.close(self._ring)
 
 
-class _Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
+class _Reserve:
+    """A descriptor kept for when there is no other, so that a client can be told so."""
+
+    def __init__(self, original: int) -> None:
+        self._original = original
+        self._kept: int | None = os.dup(original)
+
+    @contextlib.contextmanager
+    def lent(self) -> Iterator[None]:
+        self.close()
+        try:
+            yield
+        finally:
+            with contextlib.suppress(OSError):  # somebody else was quicker; next time
+                self._kept = os.dup(self._original)
+
+    def close(self) -> None:
+        if self._kept is not None:
+            os.close(self._kept)
+            self._kept = None
+
+
+@dataclass(eq=False)
+class _Visit:
+    """One connection, from accept to close: one thread at a time owns it."""
+
+    sock: socket.socket
+    listen: Listen
+    place: Place
+    begin: Begin
+    log: Log
+    waiting: _Waiting
+    conversation: Conversation | None = None
+
+    def start(self) -> None:
+        """Begin or go on. Raises RuntimeError if there is no room for a thread."""
+        threading.Thread(target=self._run).start()
+
+    def _run(self) -> None:
+        while (pause := self._converse()) is not None:
+            if self.waiting.accept(pause, self.start):
+                return
+            pause.wait()
+        self.end()
+
+    def _converse(self) -> Pause | None:
+        try:
+            if self.conversation is None:
+                self.conversation = self.begin(self.sock, self.listen, self.place)
+            return self.conversation.run() if self.conversation is not None else None
+        except Exception as error:
+            self.log.error("session-crashed", reason=describe(error))
+            return None
+
+    def end(self) -> None:
+        self.sock.close()
+        self.place.leave()
+
+
+class _Server(socketserver.TCPServer):
     """One listening socket that was bound before, with more rights than there are now."""
 
     timeout = 0
-    block_on_close = False  # the places tell when all sessions have ended
 
     def __init__(
         self,
         sock: socket.socket,
         listen: Listen,
-        handle: Handle,
-        refuse: Handle,
+        begin: Begin,
+        refuse: Refuse,
         log: Log,
-        places: _Places,
+        places: Places,
+        waiting: _Waiting,
+        reserve: _Reserve,
     ) -> None:
         socketserver.BaseServer.__init__(self, sock.getsockname(), socketserver.BaseRequestHandler)
         self.socket = sock
         self._listen = listen
-        self._handle = handle
+        self._begin = begin
         self._refuse = refuse
         self._log = log
         self._places = places
+        self._waiting = waiting
+        self._reserve = reserve
 
     def get_request(self) -> tuple[socket.socket, Any]:
         try:
             return super().get_request()
         except OSError as error:
             if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
-                # The connection stays in the queue: without a pause the loop would spin until somebody leaves.
                 self._log.error("accept-failed", reason=error.strerror)
-                select.poll().poll(200)
+                self._turn_away()
             raise
 
-    def verify_request(self, request: Any, client_address: Any) -> bool:
-        if self._places.take(_source(client_address)):
-            return True
-        self._refuse(request, self._listen)
-        return False
+    def _turn_away(self) -> None:
+        """The connection would stay in the queue, and the loop would spin until somebody leaves."""
+        with self._reserve.lent():
+            try:
+                sock, _ = self.socket.accept()
+            except OSError:
+                select.poll().poll(_SHORT)
+                return
+            with sock:
+                self._refuse(sock, self._listen)
 
     def process_request(self, request: Any, client_address: Any) -> None:
         try:
-            super().process_request(request, client_address)
-        except RuntimeError:
-            # The system has no room for one more thread. Our caller logs it and closes the connection.
-            self._places.leave(_source(client_address))
-            raise
-
-    def finish_request(self, request: Any, client_address: Any) -> None:
+            place = self._places.take(_source(client_address))
+        except Full as full:
+            rip = client_address[0] if isinstance(client_address, tuple) else None
+            self._log.warning("connection-refused", rip=rip, limit=str(full))
+            self._refuse(request, self._listen)
+            self.shutdown_request(request)
+            return
+        visit = _Visit(request, self._listen, place, self._begin, self._log, self._waiting)
         try:
-            self._handle(request, self._listen)
-        except Exception:
-            # Before the place is free: then this process may end.
-            self.handle_error(request, client_address)
-        finally:
-            self._places.leave(_source(client_address))
+            visit.start()
+        except RuntimeError as error:
+            self._log.error("no-thread", reason=str(error))
+            visit.end()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         error = sys.exc_info()[1]
         assert error is not None  # this is called from where it is handled
-        self._log.error("session-crashed", reason=describe(error))
+        self._log.error("accept-failed", reason=describe(error))
 
 
 def _source(client_address: Any) -> str:

@@ -13,22 +13,26 @@ class ClientTimeout(Exception):
     """The client did not speak, or did not listen, for so long."""
 
 
-def splice(client: Stream, smarthost: Stream, relay: Relay, limits: Mapping[Wait, float]) -> None:
+def splice(client: Stream, smarthost: Stream, relay: Relay, limits: Mapping[Wait, float], due: Deadline) -> None:
     """Returns when the relay is done and the client has been told all that it said.
 
-    `limits` is in seconds. Raises ClientTimeout and Stopping; then the smarthost's connection has to be cut. What
-    befalls the smarthost is told to the relay, which knows what to say in its place.
+    `limits` is in seconds; by `due` the client has to have begun its message, whatever else it says. Raises
+    ClientTimeout and Stopping; then the smarthost's connection has to be cut. What befalls the smarthost is told to the
+    relay, which knows what to say in its place.
     """
-    with _Pump(client, smarthost, relay, limits) as pump:
+    with _Pump(client, smarthost, relay, limits, due) as pump:
         pump.run()
 
 
 class _Pump:
-    def __init__(self, client: Stream, smarthost: Stream, relay: Relay, limits: Mapping[Wait, float]) -> None:
+    def __init__(
+        self, client: Stream, smarthost: Stream, relay: Relay, limits: Mapping[Wait, float], due: Deadline
+    ) -> None:
         self._client = client
         self._smarthost = smarthost
         self._relay = relay
         self._limits = limits
+        self._due = due
         self._client_gone = False
         self._selector = selectors.PollSelector()  # epoll refuses files, which stdin may be
         self._interest: dict[int, int] = {}
@@ -180,6 +184,8 @@ class _Pump:
         else:
             waiting_for = (relay.wait, relay.progress)
             limit = self._limits[relay.wait]
+        if relay.wait in (Wait.CLIENT_COMMAND, Wait.REPLY):
+            limit = min(limit, self._left_until_due())
         if waiting_for != self._waiting_for:
             self._waiting_for = waiting_for
             self._deadline = Deadline(limit)
@@ -188,9 +194,17 @@ class _Pump:
         except TimeoutError:
             return 0
 
+    def _left_until_due(self) -> float:
+        try:
+            return self._due.left()
+        except TimeoutError:
+            raise ClientTimeout(f"no message within {self._due.seconds:g} seconds") from None
+
     def _late(self) -> None:
         """Nothing moved within the limit. Whose fault is it?"""
         relay, seconds = self._relay, self._deadline.seconds
+        if relay.wait is Wait.CLIENT_COMMAND:
+            self._left_until_due()
         if relay.for_smarthost:
             relay.lose(f"it took no octets for {seconds:g} seconds")
         elif relay.for_client or relay.wait in (Wait.CLIENT_COMMAND, Wait.CLIENT_BODY):

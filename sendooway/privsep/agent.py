@@ -18,6 +18,7 @@ from sendooway.auth.identity import Identity, LoginError, Verdict
 from sendooway.log import Log, describe
 from sendooway.privsep import kernel, privileges
 from sendooway.privsep.channel import Channel, ChannelClosed
+from sendooway.privsep.gate import Gate
 from sendooway.privsep.messages import (
     FromAgent,
     LoginBegin,
@@ -63,16 +64,15 @@ INHERITED_BY_OURSELVES = frozenset({"KRB5CCNAME", "KRB5_CLIENT_KTNAME"})
 
 
 @dataclass(frozen=True)
-class Limits:
-    """What makes guessing passwords slow. Times in seconds."""
+class Pace:
+    """How slowly a refused login is answered. Times in seconds.
 
-    attempts: int = 5  # a person's typing errors; OpenSSH grants 6, Dovecot 10
-    # A refusal comes no sooner after the password was there, the same for every reason: far above what any back end
-    # takes, so that the time tells nothing. The jitter hides what is left of it.
+    A refusal comes no sooner after the check began, the same for every reason: far above what any back end takes, so
+    that the time tells nothing. The jitter hides what is left of it.
+    """
+
     delay: float = 2.0
     jitter: float = 1.0
-    # For all attempts together, back end included. OpenSSH's LoginGraceTime.
-    login: float = 120.0
 
 
 @dataclass(frozen=True)
@@ -84,13 +84,13 @@ class Visit:
 
 
 def run(
-    channel: Channel, snapshot: Snapshot, visit: Visit, log: Log, limits: Limits, newborn: int | None = None
+    channel: Channel, snapshot: Snapshot, visit: Visit, log: Log, pace: Pace, monitor: Channel | None = None
 ) -> int:
     """Serve one session; returns the process's exit status, 0 if nothing was wrong.
 
-    The descriptor `newborn` is closed when somebody has logged in: so the parent can tell the two kinds of agent apart.
+    `monitor` is asked before each login is checked, and closed when somebody has logged in.
     """
-    agent = _Agent(snapshot, visit, log, limits, newborn)
+    agent = _Agent(snapshot, visit, log, pace, Gate(monitor))
     try:
         while agent.state is not State.OVER:
             message = channel.receive(ALLOWED[agent.state], agent.patience())
@@ -116,14 +116,14 @@ def run(
 
 
 class _Agent:
-    def __init__(self, snapshot: Snapshot, visit: Visit, log: Log, limits: Limits, newborn: int | None) -> None:
+    def __init__(self, snapshot: Snapshot, visit: Visit, log: Log, pace: Pace, gate: Gate) -> None:
         self.state = State.NOBODY
         self._snapshot = snapshot
         self._visit = visit
         self._log = log
-        self._limits = limits
-        self._newborn = newborn
-        self._end = time.monotonic() + limits.login
+        self._pace = pace
+        self._gate = gate
+        self._end = time.monotonic() + snapshot.configuration.login_timeout
         self._failures = 0
         self._mechanism = ""
         self._dialogue: sasl.Server | None = None
@@ -131,7 +131,11 @@ class _Agent:
 
     def patience(self) -> float | None:
         """How many seconds to wait for the next message; None: as long as the session lasts."""
-        return None if self._user is not None else max(0.001, self._end - time.monotonic())
+        return None if self._user is not None else self._left()
+
+    def _left(self) -> float:
+        """Seconds of the time to log in, of which all attempts have a part, back end included."""
+        return max(0.001, self._end - time.monotonic())
 
     def take_descriptors(self) -> tuple[int, ...]:
         """What to send beside the answer; it is the caller's then."""
@@ -202,11 +206,17 @@ class _Agent:
         else:
             self.state = State.CHALLENGED
             return LoginChallenge(challenge)
+        name = claim.authcid if isinstance(claim, PasswordLogin) else claim.principal
+        self._gate.wait(name, self._left())
+        ready = self._ready()
         try:
             with self._limited():
                 identity = self._verify(claim)
         except LoginError as error:
-            return self._refuse(claim.authcid if isinstance(claim, PasswordLogin) else claim.principal, error, ready)
+            self._gate.failed(refused=error.verdict is Verdict.REFUSED)
+            return self._refuse(name, error, ready)
+        if not self._gate.passed(identity.name, self._left()):
+            return self._turn_away(identity)
         return self._become(identity, claim)
 
     def _open(self, mechanism: str) -> sasl.Server:
@@ -240,12 +250,12 @@ class _Agent:
 
     def _ready(self) -> float:
         """The time before which the refusal of what has just come is not answered."""
-        return time.monotonic() + self._limits.delay + self._limits.jitter * os.urandom(1)[0] / 255
+        return time.monotonic() + self._pace.delay + self._pace.jitter * os.urandom(1)[0] / 255
 
     @contextmanager
     def _limited(self) -> Iterator[None]:
         """PAM's modules and libkrb5 may wait for ever. They are in C and do not listen: a signal ends the process."""
-        signal.setitimer(signal.ITIMER_REAL, max(0.001, self._end - time.monotonic()))
+        signal.setitimer(signal.ITIMER_REAL, self._left())
         try:
             yield
         finally:
@@ -254,7 +264,7 @@ class _Agent:
     def _refuse(self, user: str, error: LoginError, ready: float) -> LoginRefused:
         """Log at once, answer not before the time `ready`."""
         self._failures += 1
-        final = self._failures >= self._limits.attempts
+        final = self._failures >= self._snapshot.configuration.max_failed_logins
         self._log.warning(
             "auth-failure",
             rip=self._visit.client,
@@ -268,9 +278,15 @@ class _Agent:
         self.state = State.OVER if final else State.NOBODY
         return LoginRefused(error.verdict.value, final)
 
+    def _turn_away(self, identity: Identity) -> LoginRefused:
+        self._log.warning("too-many-sessions", rip=self._visit.client, user=identity.name, session=self._visit.session)
+        self.state = State.OVER
+        return LoginRefused(Verdict.CROWDED.value, True)
+
     def _become(self, identity: Identity, claim: PasswordLogin | TicketLogin) -> LoginDone:
         # The keytab's keys are within its reach.
         self._dialogue = None
+        self._gate.close()
         inherited = INHERITED if os.geteuid() == 0 else INHERITED | INHERITED_BY_OURSELVES
         kept = {name: value for name, value in os.environ.items() if name in inherited}
         privileges.drop_to(identity.uid, identity.gid, identity.name)
@@ -279,8 +295,6 @@ class _Agent:
             kept, HOME=identity.home, USER=identity.name, LOGNAME=identity.name, PATH="/usr/local/bin:/usr/bin:/bin"
         )
         kernel.set_title(f"sendooway [agent: {identity.name}]")
-        if self._newborn is not None:
-            os.close(self._newborn)
         self._log.event(
             "login",
             rip=self._visit.client,

@@ -1,6 +1,7 @@
 """A channel: messages and descriptors between two processes, over one AF_UNIX SOCK_SEQPACKET socket."""
 
 import array
+import errno
 import os
 import socket
 from collections.abc import Sequence
@@ -60,7 +61,8 @@ class Channel:
     ) -> tuple[Message, list[int]]:
         """The next message and up to `limit` descriptors that came beside it: close-on-exec, owned by the caller.
 
-        Raises what `receive` raises; with more descriptors than `limit`, ProtocolError. Then none stays open.
+        Raises what `receive` raises; with more descriptors than `limit`, ProtocolError; and OSError (EMFILE) if this
+        process had no room for one: that is not the peer's fault. Then none stays open.
         """
         space = socket.CMSG_SPACE(limit * array.array("i").itemsize) if limit else 0
         self._socket.settimeout(seconds)
@@ -71,12 +73,14 @@ class Channel:
             raise ChannelClosed from None
         descriptors = _parse_rights(ancillary)
         try:
+            if flags & socket.MSG_CTRUNC and len(descriptors) < limit:
+                raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
             if flags & socket.MSG_CTRUNC or len(descriptors) > limit:
                 raise ProtocolError("a message with unexpected descriptors")
             if not octets:
                 raise ChannelClosed
             return messages.parse(octets, allowed), descriptors
-        except (ProtocolError, ChannelClosed):
+        except (ProtocolError, ChannelClosed, OSError):
             for descriptor in descriptors:
                 os.close(descriptor)
             raise

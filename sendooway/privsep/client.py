@@ -2,6 +2,8 @@
 
 import os
 
+from sendooway.net.deadline import Deadline
+from sendooway.net.pause import Pause
 from sendooway.net.stream import Stream
 from sendooway.privsep import channel as channels
 from sendooway.privsep.channel import Channel, ChannelClosed
@@ -28,8 +30,9 @@ from sendooway.privsep.messages import (
 )
 from sendooway.secret import Secret
 
-# A little more than the agent grants itself, so that its own words arrive.
-LOGIN_SECONDS = 120.0
+# More than the agent grants itself, so that its own words arrive.
+LOGIN_SECONDS = 10.0  # beyond the time to log in
+PATIENCE = 0.25  # to wait for the answer in the thread; most logins are checked by then
 LOOK_UP_SECONDS = 10.0
 SASL_SECONDS = 20.0
 
@@ -47,12 +50,16 @@ class AgentError(Exception):
 class Agent:
     """The agent of one session. After an AgentError it is of no more use."""
 
-    def __init__(self, channel: Channel) -> None:
+    def __init__(self, channel: Channel, login_timeout: float, patience: float = PATIENCE) -> None:
+        """`login_timeout` is how many seconds a login may take in all. Who has no `patience` is told to come again."""
         self._channel = channel
+        self._login_timeout = login_timeout
+        self._patience = patience
+        self._answered_by = Deadline(0)
         self._own_ca: bytes | None = None
 
     @classmethod
-    def request(cls, monitor: Channel, session: str, client: Stream) -> "Agent":
+    def request(cls, monitor: Channel, session: str, client: Stream, login_timeout: float) -> "Agent":
         """Ask the monitor for an agent, which reads the client's address from the connection itself.
 
         Raises AgentError; a monitor that refuses is noticed at the first question.
@@ -68,15 +75,15 @@ class Agent:
             raise AgentError("the monitor cannot be asked for an agent") from error
         finally:
             theirs.close()
-        return cls(ours)
+        return cls(ours, login_timeout)
 
-    def begin_login(self, mechanism: str, initial_response: bytes | None) -> LoginAnswer:
-        """AUTH. Raises AgentError."""
+    def begin_login(self, mechanism: str, initial_response: bytes | None) -> LoginAnswer | Pause:
+        """AUTH. A pause: the answer is there at its end, for `login_answer`. Raises AgentError."""
         response = None if initial_response is None else Secret(initial_response)
         return self._log_in(LoginBegin(mechanism, response))
 
-    def continue_login(self, response: bytes) -> LoginAnswer:
-        """The client's response to the last challenge. Raises AgentError."""
+    def continue_login(self, response: bytes) -> LoginAnswer | Pause:
+        """The client's response to the last challenge. Answers and raises as `begin_login` does."""
         return self._log_in(LoginContinue(Secret(response)))
 
     def cancel_login(self) -> None:
@@ -113,9 +120,20 @@ class Agent:
         """The agent ends when it notices."""
         self._channel.close()
 
-    def _log_in(self, question: ToAgent) -> LoginAnswer:
+    def _log_in(self, question: ToAgent) -> LoginAnswer | Pause:
         self._send(question)
-        answer, descriptors = self._receive_descriptors(_LOGIN_ANSWERS, LOGIN_SECONDS, 1)
+        self._answered_by = Deadline(self._login_timeout + LOGIN_SECONDS)
+        pause = Pause(self._channel.fileno(), self._answered_by)
+        answered = Pause(pause.descriptor, Deadline(self._patience)).wait()
+        return self.login_answer() if answered or not pause.seconds() else pause
+
+    def login_answer(self) -> LoginAnswer:
+        """After a pause. Raises AgentError."""
+        try:
+            seconds = self._answered_by.left()
+        except TimeoutError as error:
+            raise _agent_error(error) from error
+        answer, descriptors = self._receive_descriptors(_LOGIN_ANSWERS, seconds, 1)
         assert isinstance(answer, LoginChallenge | LoginDone | LoginRefused)
         own_ca = isinstance(answer, LoginDone) and answer.own_ca
         try:

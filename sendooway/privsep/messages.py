@@ -12,6 +12,9 @@ each question:
                        LookUp         AccountFound | AccountMissing | LookUpFailed
                        SaslBegin      SaslResponse | SaslUnavailable
                        SaslContinue   SaslResponse | SaslUnavailable
+    agent -> monitor   CheckWanted    CheckGranted
+                       CheckEnded     (no answer)
+                       CheckPassed    SessionVerdict
 """
 
 import binascii
@@ -170,7 +173,41 @@ class SaslUnavailable:
     reason: str
 
 
-ToMonitor = ProxyReady | AgentWanted
+@dataclass(frozen=True)
+class CheckWanted:
+    """May the login of this user, as it was typed, be checked?"""
+
+    user: str
+
+
+@dataclass(frozen=True)
+class CheckGranted:
+    """Now it may."""
+
+
+@dataclass(frozen=True)
+class CheckEnded:
+    """It was checked and nobody has logged in. `refused`: by what was typed, not because something is out of order."""
+
+    refused: bool
+
+
+@dataclass(frozen=True)
+class CheckPassed:
+    """It was checked: this is `user`, as the system names it. May the session begin?"""
+
+    user: str
+
+
+@dataclass(frozen=True)
+class SessionVerdict:
+    """Not `granted`: this user has as many sessions as may be."""
+
+    granted: bool
+
+
+ToMonitor = ProxyReady | AgentWanted | CheckWanted | CheckEnded | CheckPassed
+FromMonitor = CheckGranted | SessionVerdict
 ToAgent = LoginBegin | LoginContinue | LoginCancel | LookUp | SaslBegin | SaslContinue
 FromAgent = (
     LoginChallenge
@@ -182,7 +219,7 @@ FromAgent = (
     | SaslResponse
     | SaslUnavailable
 )
-Message = ToMonitor | ToAgent | FromAgent
+Message = ToMonitor | FromMonitor | ToAgent | FromAgent
 
 
 def format(message: Message) -> bytes:
@@ -331,6 +368,11 @@ MESSAGES: tuple[type[Message], ...] = (
     SaslContinue,
     SaslResponse,
     SaslUnavailable,
+    CheckWanted,
+    CheckGranted,
+    CheckEnded,
+    CheckPassed,
+    SessionVerdict,
 )
 _NAMES = {kind.__name__: kind for kind in MESSAGES}
 _FIELDS: dict[type[Message], list[tuple[str, _Codec]]] = {

@@ -17,20 +17,17 @@ from sendooway.auth import login
 from sendooway.auth.identity import AuthenticatorError
 from sendooway.config import Configuration, Listen
 from sendooway.log import Log, open_log, was_rotated
-from sendooway.net.listener import ListenError, source
+from sendooway.net.listener import ListenError
 from sendooway.options import Options, UsageError, endpoints
-from sendooway.privsep import agent, channel, kernel, process, snapshot, sockets
-from sendooway.privsep.agent import Limits, Visit
+from sendooway.privsep import channel, kernel, process, snapshot, sockets
+from sendooway.privsep.agent import Pace
+from sendooway.privsep.agents import Agents
 from sendooway.privsep.channel import Channel, ChannelClosed
 from sendooway.privsep.messages import AgentWanted, Message, ProtocolError, ProxyReady
 from sendooway.privsep.notify import Notify
-from sendooway.privsep.request import LOCAL, Request, open_request
+from sendooway.privsep.request import open_request
 from sendooway.privsep.snapshot import Snapshot, SnapshotError
 from sendooway.privsep.sockets import Listener
-
-# Agents in which nobody has logged in yet, as OpenSSH's MaxStartups: each is a process, and may be at PAM.
-MOST_NEWBORN = 100
-MOST_NEWBORN_OF_A_SOURCE = 20  # of these, so that one address cannot keep all others from logging in
 
 # Proxies wait 30 seconds for their sessions when they get SIGTERM, and some more until these have said 421.
 STOP_SECONDS = 35.0
@@ -106,21 +103,19 @@ class Monitor:
         self,
         options: Options,
         run_proxy: RunProxy,
-        limits: Limits | None = None,
+        pace: Pace | None = None,
         inherited: Sequence[tuple[socket.socket, Listen]] = (),
         manager: Notify | None = None,
     ) -> None:
         self._options = options
         self._run_proxy = run_proxy
-        self._limits = limits or Limits()
         self._inherited = inherited
         self._manager = manager or Notify()
         self._next_sign = time.monotonic()  # of life, for the manager's watchdog
         self._current: _Generation | None = None
         self._candidate: _Generation | None = None
         self._draining: list[_Generation] = []
-        self._agents: dict[int, str] = {}  # the session of each
-        self._newborn: dict[int, str] = {}  # descriptor that closes at the login: source of the client
+        self._agents = Agents(pace or Pace())
         self._reload = False
         self._stop_at: float | None = None
         self._crashes = 0
@@ -139,17 +134,16 @@ class Monitor:
         gc.freeze()
         self._begin()
         while self._living():
-            ready = _poll([signals, *self._newborn, *self._proxies_by_channel()], self._patience())
+            ready = _poll([signals, *self._agents.descriptors(), *self._proxies_by_channel()], self._patience())
             if signals in ready:
                 self._take_signals(os.read(signals, 4096))
-            for descriptor in self._newborn.keys() & ready:
-                self._forget_newborn(descriptor)
+            for descriptor in ready.intersection(self._agents.descriptors()):
+                self._agents.hear(descriptor, self._log)
             for descriptor, proxy in self._proxies_by_channel().items():
                 if descriptor in ready:
                     self._hear(proxy)
             self._keep_time()
-        for pid in self._agents:
-            os.kill(pid, signal.SIGTERM)
+        self._agents.end()
         return self._status
 
     # Generations
@@ -282,12 +276,15 @@ class Monitor:
                     elif proxy.generation is self._current:
                         self._manager.status(self._current.describe())
                 case _:
-                    self._start_agent(proxy.generation, open_request(message, descriptors))
+                    self._agents.start(open_request(message, descriptors), proxy.generation.snapshot, self._log)
         except ProtocolError as error:
             proxy.generation.log.error("proxy-misbehaves", process=proxy.pid, reason=str(error))
             self._kill(proxy)
         except (ChannelClosed, TimeoutError):
             self._kill(proxy)
+        except OSError as error:
+            # No room here for the descriptors: the session notices that its agent's end is closed.
+            self._log.error("no-agent", process=proxy.pid, reason=error.strerror)
 
     def _kill(self, proxy: _Proxy) -> None:
         proxy.channel.close()
@@ -311,48 +308,12 @@ class Monitor:
             pause = min(FIRST_PAUSE * 2 ** (self._crashes - 1), LONGEST_PAUSE) if self._crashes else 0.0
             self._next_start = time.monotonic() + pause
 
-    # Agents
-
-    def _start_agent(self, generation: _Generation, request: Request) -> None:
-        """A proxy whose wish is not granted notices that the agent's end is closed."""
-        # The newest, also for the sessions of an old proxy: its own may have been rotated away.
-        log = (self._current or generation).log
-        try:
-            if request.client is None:
-                return
-            visit = Visit(request.session, request.client)
-            origin = "" if visit.client == LOCAL else source(visit.client)
-            of_this = list(self._newborn.values()).count(origin) if origin else 0
-            if len(self._newborn) >= MOST_NEWBORN or of_this >= MOST_NEWBORN_OF_A_SOURCE:
-                log.warning("too-many-logins", rip=visit.client, session=visit.session)
-                return
-            watched, newborn = os.pipe()
-
-            def run() -> int:
-                return agent.run(request.end, generation.snapshot, visit, log, self._limits, newborn)
-
-            try:
-                keep = (request.end.fileno(), generation.snapshot.memory, newborn)
-                pid = process.start("sendooway [agent]", run, keep, log)
-            except OSError:
-                os.close(watched)
-                raise
-            finally:
-                os.close(newborn)
-        except OSError as error:
-            log.error("no-agent", session=request.session, reason=error.strerror)
-            return
-        finally:
-            request.end.close()
-        self._newborn[watched] = origin
-        self._agents[pid] = visit.session
-
-    def _forget_newborn(self, descriptor: int) -> None:
-        """Somebody has logged in there, or it has ended."""
-        del self._newborn[descriptor]
-        os.close(descriptor)
-
     # What happens
+
+    @property
+    def _log(self) -> Log:
+        """The newest, also for what concerns the sessions of an old proxy: its own may have been rotated away."""
+        return (self._current or self._generations()[0]).log
 
     def _living(self) -> bool:
         return any(generation.proxies for generation in self._generations()) or (
@@ -386,10 +347,10 @@ class Monitor:
             for generation in self._generations():
                 if pid in generation.proxies:
                     self._buried(generation.proxies[pid], status)
-            session = self._agents.pop(pid, None)
+            visit = self._agents.buried(pid)
             # An agent that was alive to say why it ends has done so. A signal leaves it no time.
-            if session is not None and status < 0 and self._stop_at is None and self._current is not None:
-                self._current.log.error("agent-killed", process=pid, session=session, signal=-status)
+            if visit is not None and status < 0 and self._stop_at is None:
+                self._log.error("agent-killed", process=pid, session=visit.session, signal=-status)
 
     def _stop(self) -> None:
         self._stop_at = time.monotonic() + STOP_SECONDS
@@ -402,6 +363,7 @@ class Monitor:
 
     def _keep_time(self) -> None:
         """What is due now."""
+        self._agents.keep_time()
         now = time.monotonic()
         for generation in [old for old in self._draining if not old.proxies]:
             self._draining.remove(generation)
@@ -438,6 +400,9 @@ class Monitor:
     def _patience(self) -> float | None:
         """Seconds until something is due; None: only what happens will be."""
         due = []
+        agents = self._agents.patience()
+        if agents is not None:
+            due.append(time.monotonic() + agents)
         if self._stop_at is not None:
             due.append(self._stop_at)
         elif self._candidate is not None:

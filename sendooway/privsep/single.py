@@ -90,4 +90,4 @@ def _run(
     monitor_end.close()
     if request.client is None:
         return 0
-    return agent.run(request.end, taken, agent.Visit(request.session, request.client), log, agent.Limits())
+    return agent.run(request.end, taken, agent.Visit(request.session, request.client), log, agent.Pace())

@@ -26,11 +26,11 @@ from sendooway.smtp.command import CommandError, Envelope
 from sendooway.smtp.lines import LineFault, LineReader
 from sendooway.smtp.reply import Reply, ReplyError, ReplyReader
 
-MOST_RECIPIENTS = 1000  # RFC 5321, 4.5.3.1.8 asks for at least 100
 MOST_EXPECTED = 1000  # replies; a client that pipelines more has to wait
 ROOM = 65536  # octets kept for one side before the other is no longer read
 
 _END = b"\r\n.\r\n"
+_FAREWELL = Reply(421, "4.7.0", ("Too many errors, closing",))
 
 # Their effect would reach beyond one line and one reply, or change who the smarthost thinks it talks to, or (the last
 # three, RFC 5321, F.6) begin a mail whose sender nobody has looked up.
@@ -86,8 +86,10 @@ class Outcome:
 class Relay:
     """One mail. `mail` fits what the smarthost `offers`; `trace` is put in front of the message.
 
-    `size_limit` is in octets, None for no limit. `sign` is given each reply that reports our own trouble, before it
-    goes out, and may add to its text; `withhold` each reply of the smarthost, and may take its text away.
+    `size_limit` is in octets; None, here and below, for no limit. At the last of `most_errors` faulty commands the
+    client is told `farewell`, and no more of it is read; `errors` is how many there were. `sign` is given each reply
+    that reports our own trouble, before it goes out, and may add to its text; `withhold` each reply of the smarthost,
+    and may take its text away.
     """
 
     def __init__(
@@ -98,6 +100,9 @@ class Relay:
         *,
         trace: bytes = b"",
         size_limit: int | None = None,
+        most_recipients: int | None = None,
+        most_errors: int | None = None,
+        farewell: Reply = _FAREWELL,
         sign: Callable[[Reply], Reply] = lambda reply: reply,
         withhold: Callable[[Reply], Reply] = lambda reply: reply,
     ) -> None:
@@ -108,6 +113,7 @@ class Relay:
         self.accepted = False  # the smarthost took MAIL
         self.refusal: Reply | None = None  # or this is why not
         self.recipients = 0
+        self.errors = 0
         self.outcome: Outcome | None = None
         self.progress = 0  # grows whenever something arrived that ends a wait
 
@@ -116,6 +122,9 @@ class Relay:
         self._pipelining = offers.pipelining
         self._trace = trace
         self._size_limit = size_limit
+        self._most_recipients = most_recipients
+        self._most_errors = most_errors
+        self._farewell = farewell
         self._sign = sign
         self._withhold = withhold
         self._expected: deque[_Asked | Reply] = deque()
@@ -222,6 +231,10 @@ class Relay:
         while self.phase is Phase.COMMANDS:
             if len(self.for_client) >= ROOM:
                 return
+            if self._errs_too_much():
+                if not self._expected:
+                    self._finish()
+                return
             if self._held is None:
                 if self._expected and (not self._pipelining or len(self._expected) >= MOST_EXPECTED):
                     return
@@ -258,15 +271,27 @@ class Relay:
                 case _:
                     self._forward(_Asked.OTHER, line + b"\r\n")
         except CommandError as error:
-            self._answer(reply.reply(error.code, error.enhanced, error.text))
+            self._fault(reply.reply(error.code, error.enhanced, error.text))
         return True
+
+    def _fault(self, refusal: Reply) -> None:
+        self.errors += 1
+        last = self._errs_too_much()
+        self._client_gone |= last  # for us it is
+        self._answer(self._farewell if last else refusal)
+
+    def _errs_too_much(self) -> bool:
+        return self._most_errors is not None and self.errors >= self._most_errors
 
     def _rcpt(self, argument: str) -> None:
         rcpt = capabilities.adapt_rcpt(command.parse_rcpt(argument))
         if isinstance(rcpt, Reply):
             self._answer(rcpt)
-        elif self.recipients + self._expected.count(_Asked.RCPT) >= MOST_RECIPIENTS:
-            self._answer(reply.reply(452, "4.5.3", f"Too many recipients, the limit is {MOST_RECIPIENTS}"))
+        elif (
+            self._most_recipients is not None
+            and self.recipients + self._expected.count(_Asked.RCPT) >= self._most_recipients
+        ):
+            self._answer(reply.reply(452, "4.5.3", f"Too many recipients, the limit is {self._most_recipients}"))
         else:
             self._forward(_Asked.RCPT, command.format_rcpt(rcpt))
 

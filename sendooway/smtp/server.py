@@ -11,9 +11,6 @@ from sendooway.smtp.command import Command, CommandError, Envelope
 from sendooway.smtp.lines import LineFault
 from sendooway.smtp.reply import Reply, reply
 
-MOST_ERRORS = 20  # bad commands on one connection; then it is a machine gone wrong, or somebody who tries things
-MOST_FAILED_LOGINS = 5
-
 
 @dataclass(frozen=True)
 class Respond:
@@ -58,7 +55,8 @@ Decision = Respond | Close | StartTls | Authenticate | Forward
 class Policy:
     """What this server offers on this connection.
 
-    `size_limit` is in octets, 0 without limit, None where SIZE is not offered. `login_needs_tls`: no AUTH in clear.
+    `size_limit` is in octets, 0 without limit, None where SIZE is not offered. `login_needs_tls`: no AUTH in clear. The
+    last of `most_errors` faulty commands ends the connection, as the last of `most_failed_logins` does.
     """
 
     localname: str
@@ -67,6 +65,8 @@ class Policy:
     mechanisms: tuple[str, ...]
     eight_bit_mime: bool
     size_limit: int | None
+    most_errors: int
+    most_failed_logins: int
 
 
 class Server:
@@ -115,9 +115,12 @@ class Server:
     def fault(self, refusal: Reply) -> Decision:
         """Refuses with this reply and counts it: one mistake too many ends the connection."""
         self._errors += 1
-        if self._errors >= MOST_ERRORS:
-            return Close(reply(421, "4.7.0", f"{self._policy.localname} Too many errors, closing"))
-        return Respond(refusal)
+        return Respond(refusal) if self.errors_left else Close(too_many_errors(self._policy.localname))
+
+    @property
+    def errors_left(self) -> int:
+        """How many more mistakes end the connection."""
+        return max(0, self._policy.most_errors - self._errors)
 
     # What the session tells of its deeds
 
@@ -129,10 +132,14 @@ class Server:
     def login_succeeded(self) -> None:
         self.logged_in = True
 
+    def mail_ended(self, errors: int, *, accepted: bool) -> None:
+        """`errors` faulty commands were answered within the mail. A mail that is accepted makes up for all mistakes."""
+        self._errors = 0 if accepted else self._errors + errors
+
     def login_failed(self) -> bool:
         """Counts; true if this was the last attempt on this connection."""
         self._failed_logins += 1
-        return self._failed_logins >= MOST_FAILED_LOGINS
+        return self._failed_logins >= self._policy.most_failed_logins
 
     # One method a command; `argument` is what follows the verb
 
@@ -213,6 +220,11 @@ class Server:
     def _quit(self, argument: str) -> Decision:
         _no_argument(argument)
         return Close(reply(221, "2.0.0", f"{self._policy.localname} Bye"))
+
+
+def too_many_errors(localname: str) -> Reply:
+    """What ends a connection with a machine gone wrong, or with somebody who tries things."""
+    return reply(421, "4.7.0", f"{localname} Too many errors, closing")
 
 
 def _no_argument(argument: str) -> None:

@@ -27,7 +27,6 @@ from sendooway.smtp.client import (
     SmarthostError,
 )
 from sendooway.smtp.reply import Reply, ReplyError, ReplyReader
-from sendooway.smtp.server import MOST_ERRORS
 
 USER, PASSWORD = "alice", b"correct horse"
 
@@ -64,7 +63,7 @@ def run_client(conversation: Conversation) -> None:
         require(len(replies) <= lines + 1, "a reply too many", replies)
     else:
         require(len(replies) == lines + 1, "each line has one reply", lines, replies)
-        require(refusals < MOST_ERRORS + 5, "too many faults end the session", refusals)
+        require(refusals < dialogue.POLICY.most_errors + 5, "too many faults end the session", refusals)
     for reply in replies:
         require(reply.code not in (235, 354), "nobody has logged in", reply)
 

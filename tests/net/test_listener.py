@@ -1,17 +1,23 @@
 import os
+import resource
 import select
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+from servers.processes import wait_until
 
-from sendooway.config import Listen
+from sendooway.config import Configuration, Listen, UserSettings
 from sendooway.log import open_log
-from sendooway.net import listener
-from sendooway.net.listener import Handle, ListenError, bind, serve, source
+from sendooway.net.deadline import Deadline
+from sendooway.net.listener import ListenError, bind, serve, source
+from sendooway.net.pause import Pause
+from sendooway.net.places import Place
 
 
 def test_no_address_is_both_families_on_one_port() -> None:
@@ -55,7 +61,26 @@ def test_a_file_that_is_no_socket_is_not_replaced(tmp_path: Path) -> None:
     assert path.read_text() == "data"
 
 
-def greet(sock: socket.socket, listen: Listen) -> None:
+Talk = Callable[[socket.socket], Pause | None]
+
+DEFAULTS = Configuration(UserSettings("test"))
+
+
+@dataclass
+class Talking:
+    """A conversation that is one function, called again after each pause."""
+
+    talk: Talk
+    sock: socket.socket
+
+    def run(self) -> Pause | None:
+        pause = self.talk(self.sock)
+        if pause is None:
+            self.sock.close()
+        return pause
+
+
+def greet(sock: socket.socket) -> None:
     sock.sendall(b"hello")
 
 
@@ -63,12 +88,20 @@ def refuse(sock: socket.socket, listen: Listen) -> None:
     sock.sendall(b"full")
 
 
+def beginning(talk: Callable[[socket.socket], Any]) -> Callable[[socket.socket, Listen, Place], Talking]:
+    return lambda sock, listen, place: Talking(talk, sock)
+
+
 @contextmanager
-def serving(handle: Handle, log: Path) -> Iterator[tuple[str, int]]:
+def serving(
+    talk: Callable[[socket.socket], Any], log: Path, limits: Configuration = DEFAULTS
+) -> Iterator[tuple[str, int]]:
     (sock,) = bind(listen := Listen(address="127.0.0.1"))
     address = sock.getsockname()
     woken, wake = socket.socketpair()
-    thread = threading.Thread(target=serve, args=([(sock, listen)], handle, refuse, open_log(str(log)), woken.fileno()))
+    begin = beginning(talk)
+    arguments = ([(sock, listen)], begin, refuse, limits, open_log(str(log)), woken.fileno())
+    thread = threading.Thread(target=serve, args=arguments)
     thread.start()
     try:
         yield address
@@ -94,15 +127,14 @@ def test_each_connection_is_handled_and_then_closed(tmp_path: Path) -> None:
                 assert receive_all(client) == b"hello"
 
 
-def test_a_connection_too_many_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(listener, "MOST_SESSIONS", 1)
+def test_a_connection_too_many_is_refused(tmp_path: Path) -> None:
     wait = threading.Event()
 
-    def occupy(sock: socket.socket, listen: Listen) -> None:
+    def occupy(sock: socket.socket) -> None:
         sock.sendall(b"in")
         wait.wait(10)
 
-    with serving(occupy, tmp_path / "log") as address:
+    with serving(occupy, tmp_path / "log", replace(DEFAULTS, max_sessions=1)) as address:
         with socket.create_connection(address, 5) as first:
             assert first.recv(10) == b"in"
             with socket.create_connection(address, 5) as second:
@@ -113,19 +145,128 @@ def test_a_connection_too_many_is_refused(tmp_path: Path, monkeypatch: pytest.Mo
             assert third.recv(10) == b"in"
 
 
-def test_one_source_cannot_take_all_places() -> None:
-    places = listener._Places()
-    assert all(places.take("192.0.2.7") for _ in range(listener.MOST_OF_A_SOURCE))
-    assert not places.take("192.0.2.7")
-    assert places.take("192.0.2.8")
-    places.leave("192.0.2.7")
-    assert places.take("192.0.2.7")
+def test_in_a_pause_a_conversation_has_no_thread(tmp_path: Path) -> None:
+    number = 20
+    pairs = [os.pipe() for _ in range(number)]
+    free = [*pairs]
+    resumed = []
+
+    def talk(sock: socket.socket) -> Pause | None:
+        if free:
+            sock.sendall(b"wait")
+            return Pause(free.pop()[0], Deadline(60))
+        resumed.append(sock)
+        sock.sendall(b"done")
+        return None
+
+    before = threading.active_count()
+    with serving(talk, tmp_path / "log") as address:
+        clients = [socket.create_connection(address, 5) for _ in range(number)]
+        for client in clients:
+            assert client.recv(4) == b"wait"
+        wait_until(lambda: threading.active_count() == before + 1, "the end of all threads but the listener's")
+        assert not resumed
+        for _, writing in pairs:
+            os.write(writing, b"!")
+        for client in clients:
+            assert receive_all(client) == b"done"
+            client.close()
+    for descriptor in (descriptor for pair in pairs for descriptor in pair):
+        os.close(descriptor)
 
 
-def test_this_machine_may_take_all_places() -> None:
-    places = listener._Places()
-    assert all(places.take(source("127.0.0.1")) for _ in range(listener.MOST_SESSIONS))
-    assert not places.take(source("192.0.2.7"))
+def test_a_pause_ends_at_its_deadline_and_when_the_server_stops(tmp_path: Path) -> None:
+    reading, writing = os.pipe()
+    pauses = [Pause(reading, Deadline(60)), Pause(reading, Deadline(0.1))]
+
+    def talk(sock: socket.socket) -> Pause | None:
+        sock.sendall(b".")
+        return pauses.pop() if pauses else None
+
+    with serving(talk, tmp_path / "log") as address:
+        client = socket.create_connection(address, 5)
+        received = b""
+        while len(received) < 2:
+            received += client.recv(10)
+        os.write(writing, b"!")
+        assert receive_all(client) == b"."
+        pauses.append(Pause(reading, Deadline(0.3)))
+        os.read(reading, 1)
+        with socket.create_connection(address, 5) as waiting:
+            assert waiting.recv(1) == b"."
+    # The server has stopped, and did not leave before this one was served.
+    client.close()
+    os.close(reading)
+    os.close(writing)
+
+
+def test_a_conversation_that_cannot_go_on_for_lack_of_a_thread_goes_on_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reading, writing = os.pipe()
+    pauses = [Pause(reading, Deadline(60))]
+
+    def talk(sock: socket.socket) -> Pause | None:
+        sock.sendall(b".")
+        return pauses.pop() if pauses else None
+
+    log = tmp_path / "log"
+    with serving(talk, log) as address, socket.create_connection(address, 5) as client:
+        assert client.recv(1) == b"."
+        with monkeypatch.context() as poor:
+            poor.setattr(threading.Thread, "start", no_room)
+            os.write(writing, b"!")
+            wait_until(lambda: log.exists() and "no-thread" in log.read_text(), "the log of what is missing")
+        assert receive_all(client) == b"."
+    os.close(reading)
+    os.close(writing)
+
+
+def test_without_descriptors_a_client_is_told_and_nothing_spins(tmp_path: Path) -> None:
+    """In a process of its own, whose limit on descriptors can be lowered."""
+    (sock,) = bind(listen := Listen(address="127.0.0.1"))
+    woken, wake = socket.socketpair()
+    pid = os.fork()
+    if pid == 0:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wake.fileno() + 10, wake.fileno() + 10))
+        log = open_log(str(tmp_path / "log"))
+        try:
+            serve([(sock, listen)], beginning(hold), refuse, DEFAULTS, log, woken.fileno())
+        finally:
+            os._exit(0)
+    address = sock.getsockname()
+    sock.close()
+    clients: list[socket.socket] = []
+    while len(clients) < 40:
+        clients.append(socket.create_connection(address, 5))
+        if clients[-1].recv(10) == b"full":
+            break
+    assert 1 < len(clients) < 40
+    for _ in range(3):
+        with socket.create_connection(address, 5) as refused:
+            assert receive_all(refused) == b"full"
+    ticks = sum(map(int, Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]))
+    assert ticks < 2 * os.sysconf("SC_CLK_TCK")
+    assert 'accept-failed reason="Too many open files"' in (tmp_path / "log").read_text()
+    for client in clients[:3]:
+        client.close()
+
+    def is_served() -> bool:
+        with socket.create_connection(address, 5) as client:
+            return client.recv(10) == b"in"
+
+    wait_until(is_served, "a place for one more")
+    for client in clients:
+        client.close()
+    wake.send(b"!")
+    assert os.waitpid(pid, 0)[1] == 0
+    woken.close()
+    wake.close()
+
+
+def hold(sock: socket.socket) -> None:
+    sock.sendall(b"in")
+    sock.recv(10)
 
 
 @pytest.mark.parametrize(
@@ -146,8 +287,7 @@ def test_a_source_is_an_address_or_what_one_host_can_have_of_them(address: str, 
 def test_a_place_is_free_again_where_no_thread_could_be_started(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(listener, "MOST_SESSIONS", 1)
-    with serving(greet, tmp_path / "log") as address:
+    with serving(greet, tmp_path / "log", replace(DEFAULTS, max_sessions=1)) as address:
         with monkeypatch.context() as poor:
             poor.setattr(threading.Thread, "start", no_room)
             for _ in range(2):
@@ -162,7 +302,7 @@ def no_room(thread: threading.Thread) -> None:
 
 
 def test_a_session_that_crashes_is_logged_without_its_values_and_harms_no_other(tmp_path: Path) -> None:
-    def crash(sock: socket.socket, listen: Listen) -> None:
+    def crash(sock: socket.socket) -> None:
         sock.sendall(b"x")
         raise ValueError("a password")
 
@@ -179,7 +319,7 @@ def test_a_session_that_crashes_is_logged_without_its_values_and_harms_no_other(
 def test_stopping_waits_for_sessions_and_accepts_no_more(tmp_path: Path) -> None:
     said, done = threading.Event(), threading.Event()
 
-    def converse(sock: socket.socket, listen: Listen) -> None:
+    def converse(sock: socket.socket) -> None:
         sock.sendall(b"in")
         assert said.wait(10)
         sock.sendall(b"out")
@@ -187,7 +327,7 @@ def test_stopping_waits_for_sessions_and_accepts_no_more(tmp_path: Path) -> None
 
     (sock,) = bind(listen := Listen(address="127.0.0.1"))
     woken, wake = socket.socketpair()
-    arguments = ([(sock, listen)], converse, refuse, open_log(os.devnull), woken.fileno())
+    arguments = ([(sock, listen)], beginning(converse), refuse, DEFAULTS, open_log(os.devnull), woken.fileno())
     thread = threading.Thread(target=serve, args=arguments)
     address = sock.getsockname()
     thread.start()

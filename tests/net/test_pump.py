@@ -1,12 +1,14 @@
 """The splice over real sockets: what the relay cannot show by itself, which is I/O, time limits and back-pressure."""
 
+import contextlib
 import socket
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pytest
 
+from sendooway.net.deadline import Deadline
 from sendooway.net.pump import ClientTimeout, splice
 from sendooway.net.stream import SocketTransport, Stopping, Stream
 from sendooway.smtp.capabilities import Capabilities
@@ -27,6 +29,7 @@ class Rig:
     lines: LineReader
     ours: tuple[Stream, Stream]
     limits: dict[Wait, float]
+    due: Deadline = field(default_factory=lambda: Deadline(60))
     error: BaseException | None = None
 
     def start(self) -> None:
@@ -35,7 +38,7 @@ class Rig:
 
     def _run(self) -> None:
         try:
-            splice(*self.ours, self.relay, self.limits)
+            splice(*self.ours, self.relay, self.limits, self.due)
         except (ClientTimeout, Stopping) as error:
             self.error = error
 
@@ -206,3 +209,39 @@ def test_a_stopping_server_ends_the_splice(rig: Rig) -> None:
     assert isinstance(rig.error, Stopping)
     stopped.close()
     stop.close()
+
+
+def test_a_client_that_talks_but_begins_no_message_is_ended_when_that_is_due(rig: Rig) -> None:
+    rig.due = Deadline(0.5)
+    rig.start()
+    assert rig.smarthost.recv(100) == b"MAIL FROM:<a@b.test>\r\n"
+    rig.smarthost.sendall(b"250 2.1.0 ok\r\n")
+    rig.smarthost.settimeout(0.1)
+    while rig.error is None:
+        rig.client.sendall(b"NOOP\r\n")
+        with contextlib.suppress(TimeoutError):  # it is over
+            assert rig.smarthost.recv(100) == b"NOOP\r\n"
+            rig.smarthost.sendall(b"250 2.0.0 ok\r\n")
+    rig.finish()
+    assert str(rig.error) == "no message within 0.5 seconds"
+
+
+def test_a_message_that_has_begun_may_last_longer(rig: Rig) -> None:
+    rig.due = Deadline(2)
+    rig.open_body()
+    rig.client.sendall(b"Hello\r\n")
+    while not _over(rig.due):
+        rig.thread.join(0.05)
+    rig.client.sendall(b".\r\n")
+    assert read_until(rig.smarthost, b"\r\n.\r\n") == b"Hello\r\n.\r\n"
+    rig.smarthost.sendall(b"250 2.0.0 queued\r\n")
+    assert read_until(rig.client, b"queued\r\n")
+    rig.finish()
+
+
+def _over(deadline: Deadline) -> bool:
+    try:
+        deadline.left()
+    except TimeoutError:
+        return True
+    return False

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from privsep.running import QUICK, InChild, RunningAgent, StartAgent
+from privsep.running import LOGIN_SECONDS, QUICK, InChild, RunningAgent, StartAgent
 from servers.processes import wait_until
 
 from sendooway.log import Log, open_log
 from sendooway.privsep import agent, channel, process, snapshot
-from sendooway.privsep.agent import Limits, Visit
+from sendooway.privsep.agent import Pace, Visit
 from sendooway.privsep.client import Agent
 
 
@@ -62,29 +62,33 @@ def start_agent(tmp_path: Path, log: Log) -> Iterator[StartAgent]:
     """Fork an agent for a configuration, by default one for which `none` checks the login."""
     running = []
 
-    def start(configuration: str = "authBackend = none\n", limits: Limits = QUICK) -> RunningAgent:
+    def start(
+        configuration: str = "authBackend = none\n", pace: Pace = QUICK, *, monitored: bool = False
+    ) -> RunningAgent:
         path = tmp_path / "sendooway.conf"
         path.touch(0o600)
         path.write_text(configuration)
         taken = snapshot.take(str(path), log)
         ours, theirs = channel.pair()
-        watched, newborn = os.pipe()
+        monitor, gate = channel.pair() if monitored else (None, None)
         pid = process.start(
             "sendooway [agent]",
-            lambda: agent.run(theirs, taken, Visit("s1", "192.0.2.7"), log, limits, newborn),
-            (theirs.fileno(), taken.memory, newborn),
+            lambda: agent.run(theirs, taken, Visit("s1", "192.0.2.7"), log, pace, gate),
+            (theirs.fileno(), taken.memory, *([gate.fileno()] if gate else [])),
             log,
         )
         theirs.close()
         taken.close()
-        os.close(newborn)
-        running.append(RunningAgent(pid, ours, Agent(ours), watched))
+        if gate:
+            gate.close()
+        running.append(RunningAgent(pid, ours, Agent(ours, LOGIN_SECONDS, LOGIN_SECONDS), monitor))
         return running[-1]
 
     yield start
     for started in running:
         started.channel.close()
-        os.close(started.newborn)
+        if started.monitor:
+            started.monitor.close()
         with suppress(ChildProcessError):
             _bury(started.pid)
 

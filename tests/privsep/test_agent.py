@@ -12,13 +12,17 @@ from servers.users import User
 
 from sendooway.auth.identity import Verdict
 from sendooway.privsep import command, messages, user
-from sendooway.privsep.agent import ALLOWED, Limits, State
+from sendooway.privsep.agent import ALLOWED, Pace, State
 from sendooway.privsep.channel import ChannelClosed
 from sendooway.privsep.client import AgentError
 from sendooway.privsep.messages import (
     AccountFound,
     AccountMissing,
     AgentWanted,
+    CheckEnded,
+    CheckGranted,
+    CheckPassed,
+    CheckWanted,
     LoginBegin,
     LoginCancel,
     LoginChallenge,
@@ -33,6 +37,7 @@ from sendooway.privsep.messages import (
     SaslContinue,
     SaslResponse,
     SaslUnavailable,
+    SessionVerdict,
 )
 from sendooway.secret import Secret
 
@@ -87,7 +92,7 @@ def test_login_asks_for_name_and_password(start_agent: StartAgent, initial: bool
 
 
 def test_a_cancelled_login_can_be_begun_again_and_is_no_failure(start_agent: StartAgent, log_file: Path) -> None:
-    agent = start_agent(limits=Limits(attempts=1, delay=0, jitter=0))
+    agent = start_agent("authBackend = none\nmaxFailedLogins = 1\n")
     for _ in range(3):
         agent.stub.begin_login("LOGIN", None)
         agent.stub.cancel_login()
@@ -138,7 +143,7 @@ def test_after_five_failures_it_is_over(start_agent: StartAgent, log_file: Path)
 
 
 def test_a_refusal_is_delayed_from_when_the_password_is_there(start_agent: StartAgent, log_file: Path) -> None:
-    agent = start_agent(limits=Limits(delay=0.3, jitter=0.1))
+    agent = start_agent(pace=Pace(delay=0.3, jitter=0.1))
     begin = time.monotonic()
     agent.stub.begin_login("LOGIN", None)
     agent.stub.continue_login(b"x")
@@ -152,24 +157,69 @@ def test_a_refusal_is_delayed_from_when_the_password_is_there(start_agent: Start
 
 
 def test_nobody_may_take_for_ever_to_log_in(start_agent: StartAgent, log_file: Path) -> None:
-    agent = start_agent(limits=Limits(login=0.05))
+    agent = start_agent("authBackend = none\nloginTimeout = 1\n")
     assert agent.end() == 0
     assert "login-timeout rip=192.0.2.7" in log_file.read_text()
 
 
 def test_after_the_login_time_is_no_limit_any_more(start_agent: StartAgent) -> None:
-    agent = start_agent(limits=Limits(login=0.3, delay=0, jitter=0))
+    agent = start_agent("authBackend = none\nloginTimeout = 1\n")
     log_in(agent)
-    assert select.select([agent.stub], [], [], 0.4) == ([], [], [])
+    assert select.select([agent.stub], [], [], 1.2) == ([], [], [])
     assert agent.stub.look_up("x@y.test")
 
 
-def test_the_parent_learns_of_the_login(start_agent: StartAgent) -> None:
-    agent = start_agent()
-    agent.stub.begin_login("PLAIN", plain("x"))
-    assert select.select([agent.newborn], [], [], 0) == ([], [], [])
-    log_in(agent)
-    assert os.read(agent.newborn, 1) == b""
+def test_the_monitor_is_asked_before_each_check_and_told_how_it_ended(start_agent: StartAgent) -> None:
+    agent = start_agent(monitored=True)
+    monitor = agent.monitor
+    assert monitor
+
+    def hear() -> Message:
+        return monitor.receive(frozenset({CheckWanted, CheckEnded, CheckPassed}), 10)
+
+    agent.channel.send(LoginBegin("PLAIN", Secret(plain("x" * 300))))
+    assert hear() == CheckWanted("x" * 256)
+    assert select.select([agent.channel], [], [], 0.1) == ([], [], [])
+    monitor.send(CheckGranted())
+    assert hear() == CheckEnded(refused=True)
+    assert agent.channel.receive(frozenset({LoginRefused}), 10) == LoginRefused("refused", False)
+    agent.channel.send(LoginBegin("PLAIN", Secret(plain())))
+    assert hear() == CheckWanted(ME)
+    monitor.send(CheckGranted())
+    assert hear() == CheckPassed(ME)
+    monitor.send(SessionVerdict(True))
+    assert isinstance(agent.channel.receive(frozenset({LoginDone}), 10), LoginDone)
+    with pytest.raises(ChannelClosed):
+        hear()
+
+
+def test_a_session_too_many_of_a_user_is_turned_away(start_agent: StartAgent, log_file: Path) -> None:
+    agent = start_agent(monitored=True)
+    assert agent.monitor
+    agent.channel.send(LoginBegin("PLAIN", Secret(plain())))
+    for heard, answer in ((CheckWanted, CheckGranted()), (CheckPassed, SessionVerdict(False))):
+        agent.monitor.receive(frozenset({heard}), 10)
+        agent.monitor.send(answer)
+    assert agent.channel.receive(frozenset({LoginRefused}), 10) == LoginRefused("crowded", True)
+    assert agent.end() == 0
+    assert f"too-many-sessions rip=192.0.2.7 user={ME}" in log_file.read_text()
+    assert "auth-failure" not in log_file.read_text()
+
+
+def test_a_login_that_is_not_granted_in_time_ends_the_agent(start_agent: StartAgent, log_file: Path) -> None:
+    agent = start_agent("authBackend = none\nloginTimeout = 1\n", monitored=True)
+    with pytest.raises(AgentError, match="ended"):
+        agent.stub.begin_login("PLAIN", plain())
+    assert agent.end() == 0
+    assert "login-timeout" in log_file.read_text()
+
+
+def test_an_agent_whose_monitor_is_gone_checks_nothing(start_agent: StartAgent) -> None:
+    agent = start_agent(monitored=True)
+    assert agent.monitor
+    agent.monitor.close()
+    with pytest.raises(AgentError, match="ended"):
+        agent.stub.begin_login("PLAIN", plain())
 
 
 def test_it_ends_with_its_session(start_agent: StartAgent) -> None:
@@ -726,7 +776,7 @@ def test_the_agent_becomes_the_user_who_logs_in(
 def test_a_wrong_password_and_an_unknown_user_are_told_apart_by_nothing(start_agent: StartAgent, alice: User) -> None:
     answers, seconds = [], []
     for name in (alice.name, "no-such-user", "root", "-rf"):
-        agent = start_agent("", Limits())
+        agent = start_agent("", Pace())
         begin = time.monotonic()
         answers.append(agent.stub.begin_login("PLAIN", plain(name, "wrong")))
         seconds.append(time.monotonic() - begin)
@@ -740,7 +790,7 @@ def test_pam_that_never_answers_is_given_up(start_agent: StartAgent, alice: User
     before = service.read_text()
     service.write_text("auth required pam_exec.so quiet /bin/sleep 60\n")
     try:
-        agent = start_agent("", Limits(login=0.5))
+        agent = start_agent("loginTimeout = 1")
         with pytest.raises(AgentError, match="ended"):
             agent.stub.begin_login("PLAIN", plain(alice.name, alice.password))
         assert agent.end() == -14

@@ -2,10 +2,13 @@
 
 import array
 import os
+import resource
 import socket
 from collections.abc import Iterator
+from contextlib import suppress
 
 import pytest
+from privsep.running import InChild
 
 from sendooway.privsep import channel as channels
 from sendooway.privsep import messages
@@ -87,6 +90,29 @@ def test_descriptors_that_nobody_expects_are_refused_and_closed(
     with pytest.raises(ProtocolError):
         other.receive_descriptors(LOOK_UP, 1, limit)
     assert open_descriptors() == before
+
+
+def test_descriptors_for_which_there_is_no_room_are_nobody_s_fault(
+    ends: tuple[Channel, Channel], in_child: InChild
+) -> None:
+    one, other = ends
+    one.send(LookUp("a"), (0, 0))
+
+    def receive() -> list[object]:
+        limit = max(map(int, open_descriptors())) + 1
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
+        with suppress(OSError):
+            while True:
+                spare = os.dup(0)
+        os.close(spare)
+        before = open_descriptors()
+        try:
+            other.receive_descriptors(LOOK_UP, 1)
+        except OSError as error:
+            return [error.strerror, open_descriptors() == before]
+        return []
+
+    assert in_child(receive) == ["Too many open files", True]
 
 
 @pytest.mark.parametrize("octets", [b"x", b"{}", messages.format(LoginContinue(Secret(b"x"))), b" " * (SIZE_LIMIT + 9)])

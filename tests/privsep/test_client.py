@@ -5,6 +5,7 @@ import select
 from collections.abc import Callable, Iterator
 
 import pytest
+from privsep.running import LOGIN_SECONDS
 
 from sendooway.net.stream import PipeTransport, Stream
 from sendooway.privsep import client
@@ -32,7 +33,7 @@ DONE_WITH_CA = LoginDone("alice", "proxy.test", False, True, None, True)
 def ends() -> Iterator[tuple[Agent, Channel]]:
     """A stub, and the end at which the test plays the agent."""
     ours, theirs = pair()
-    yield Agent(ours), theirs
+    yield Agent(ours, 0.0), theirs
     ours.close()
     theirs.close()
 
@@ -133,7 +134,7 @@ def stream() -> Iterator[Stream]:
 
 def test_the_monitor_gets_one_end_of_a_new_channel(ends: tuple[Agent, Channel], stream: Stream) -> None:
     monitor, asked = pair()
-    agent = Agent.request(asked, "s1", stream)
+    agent = Agent.request(asked, "s1", stream, LOGIN_SECONDS)
     message, descriptors = monitor.receive_descriptors(frozenset({AgentWanted}), 1)
     request = open_request(message, descriptors)
     assert (request.session, request.client) == ("s1", "local")
@@ -150,5 +151,5 @@ def test_a_monitor_that_is_gone_is_an_error(stream: Stream) -> None:
     monitor, asked = pair()
     monitor.close()
     with pytest.raises(AgentError, match="monitor"):
-        Agent.request(asked, "s1", stream)
+        Agent.request(asked, "s1", stream, LOGIN_SECONDS)
     asked.close()

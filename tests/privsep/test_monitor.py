@@ -10,20 +10,24 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from privsep.running import ME, QUICK
+from privsep.running import LOGIN_SECONDS, ME, QUICK
 from servers.processes import is_running, wait_until
 
-from sendooway.auth import pam
+from sendooway.auth import login, pam
+from sendooway.auth.identity import Identity, LoginError, Verdict
 from sendooway.config import Configuration, Listen
 from sendooway.log import Log
+from sendooway.net.pause import Pause
 from sendooway.net.stream import PipeTransport, Stream
 from sendooway.options import Options
+from sendooway.privsep import failures
 from sendooway.privsep import monitor as monitors
 from sendooway.privsep.channel import Channel
 from sendooway.privsep.client import Agent, AgentError
 from sendooway.privsep.messages import LookUp, ProxyReady
 from sendooway.privsep.monitor import Monitor, StartError
 from sendooway.privsep.notify import Notify
+from sendooway.sasl import PasswordLogin
 
 
 def obedient_proxy(
@@ -72,10 +76,15 @@ def obey(word: str, configuration: Configuration, monitor: Channel, kept: list[A
             signal.pause()
         case ["agents", number]:
             return [
-                lives(Agent.request(monitor, f"s{count}", standard_streams()), kept) for count in range(int(number))
+                lives(Agent.request(monitor, f"s{count}", standard_streams(), LOGIN_SECONDS), kept)
+                for count in range(int(number))
             ]
-        case ["log-in", name]:
-            return type(kept[0].begin_login("PLAIN", b"\0%s\0x" % name.encode())).__name__
+        case ["log-in", number, name]:
+            agent = kept[int(number)]
+            answer = agent.begin_login("PLAIN", b"\0%s\0x" % name.encode())
+            return type(agent.login_answer() if isinstance(answer, Pause) else answer).__name__
+        case ["begin-log-in", number, name]:
+            return type(kept[int(number)].begin_login("PLAIN", b"\0%s\0x" % name.encode())).__name__
         case ["descriptors"]:
             paths = [f"/proc/self/fd/{number}" for number in os.listdir("/proc/self/fd") if int(number) > 2]
             # The one that listed them is closed by now.
@@ -153,6 +162,10 @@ class Running:
 
     def wait_for_log(self, text: str) -> None:
         wait_until(lambda: text in self.log, f"{text} in the log")
+
+    def agents(self) -> list[int]:
+        children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
+        return sorted(map(int, set(children) - {self.ask("pid")}))
 
     def status(self) -> int:
         """The exit status, waited for."""
@@ -236,22 +249,79 @@ def test_a_proxy_has_nothing_of_the_monitor_s_but_its_sockets_and_the_log(start:
     assert monitor.ask("descriptors").count("socket:[") == 3
 
 
-def test_agents_in_which_nobody_has_logged_in_are_limited(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(monitors, "MOST_NEWBORN", 2)
-    monitor = start()
+def test_agents_in_which_nobody_has_logged_in_are_limited(start: Start) -> None:
+    monitor = start("maxUnauthenticated = 2")
     assert monitor.ask("agents 3") == "[True, True, False]"
     monitor.wait_for_log("too-many-logins rip=local session=s2")
-    assert monitor.ask(f"log-in {ME}") == "LoginDone"
+    assert monitor.ask(f"log-in 0 {ME}") == "LoginDone"
     assert monitor.ask("agents 2") == "[True, False]"
 
 
-def test_an_agent_that_is_killed_is_told_of_and_frees_its_place(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(monitors, "MOST_NEWBORN", 1)
-    monitor = start()
+def test_a_user_has_so_many_sessions_and_one_that_ends_makes_room(start: Start) -> None:
+    monitor = start("maxSessionsPerUser = 2")
+    monitor.ask("agents 4")
+    assert [monitor.ask(f"log-in {number} {ME}") for number in range(3)] == ["LoginDone", "LoginDone", "LoginRefused"]
+    monitor.wait_for_log(f"too-many-sessions rip=local user={ME} session=s2")
+    (agent, *_) = monitor.agents()
+    os.kill(agent, signal.SIGKILL)
+    monitor.wait_for_log("agent-killed")
+    assert monitor.ask(f"log-in 3 {ME}") == "LoginDone"
+
+
+def test_after_too_many_failures_a_user_waits(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(failures, "FIRST_DELAY", 0.25)
+    monitor = start("maxFailedLogins = 2")
+    monitor.ask("agents 6")
+    for number in (0, 1):
+        assert monitor.ask(f"log-in {number} nobody-here") == "LoginRefused"
+    assert "login-delayed" not in monitor.log
+    for number, seconds in ((2, 0.25), (3, 0.5)):
+        begin = time.monotonic()
+        assert monitor.ask(f"log-in {number} Nobody-Here") == "LoginRefused"
+        assert time.monotonic() - begin >= seconds
+        assert f"user=Nobody-Here seconds={seconds:.3f} session=s{number}" in monitor.log
+    # Those who guess at the same time wait for each other, too. Nobody else does.
+    assert monitor.ask(f"log-in 4 {ME}") == "LoginDone"
+    assert monitor.log.count("login-delayed") == 2
+
+
+def test_so_many_logins_are_checked_at_the_same_time(
+    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def verify(claim: PasswordLogin, *_: object) -> Identity:
+        (tmp_path / f"checking-{claim.authcid}").touch()
+        wait_until((tmp_path / f"checked-{claim.authcid}").exists, "the end of the check")
+        raise LoginError(Verdict.REFUSED, "slowly")
+
+    monkeypatch.setattr(login, "verify", verify)
+    monitor = start("maxLoginChecks = 2")
+    monitor.ask("agents 4")
+    assert [monitor.ask(f"begin-log-in {number} user{number}") for number in range(4)] == ["Pause"] * 4
+
+    def checking() -> list[str]:
+        return sorted(path.name for path in tmp_path.glob("checking-*"))
+
+    wait_until(lambda: len(checking()) == 2, "two checks")
+    first, second = checking()
+    assert (first, second) == ("checking-user0", "checking-user1")
+    for number in range(2):
+        (tmp_path / f"checked-user{number}").touch()
+        wait_until(lambda: len(checking()) == 3 + number, "the next check")  # noqa: B023
+    assert checking()[2:] == ["checking-user2", "checking-user3"]
+    # One that is killed at its check makes room, too; that it was no guess, nobody can know.
+    monitor.ask("agents 1")
+    for agent in monitor.agents():
+        os.kill(agent, signal.SIGKILL)
+    monitor.ask("agents 1")
+    (tmp_path / "checked-new").touch()
+    assert monitor.ask("log-in 5 new") == "LoginRefused"
+
+
+def test_an_agent_that_is_killed_is_told_of_and_frees_its_place(start: Start) -> None:
+    monitor = start("maxUnauthenticated = 1")
     assert monitor.ask("agents 1") == "[True]"
-    children = Path(f"/proc/{monitor.pid}/task/{monitor.pid}/children").read_text().split()
-    (agent,) = set(children) - {monitor.ask("pid")}
-    os.kill(int(agent), signal.SIGKILL)
+    (agent,) = monitor.agents()
+    os.kill(agent, signal.SIGKILL)
     monitor.wait_for_log("agent-killed")
     assert f"process={agent} session=s0 signal=9" in monitor.log
     assert monitor.ask("agents 1") == "[True]"

@@ -12,19 +12,26 @@ from sendooway.smtp import relay as relays
 from sendooway.smtp.capabilities import Capabilities
 from sendooway.smtp.command import Envelope
 from sendooway.smtp.lines import LineReader
-from sendooway.smtp.relay import MOST_EXPECTED, MOST_RECIPIENTS, ROOM, Phase, Relay, Wait
+from sendooway.smtp.relay import MOST_EXPECTED, ROOM, Phase, Relay, Wait
 from sendooway.smtp.reply import Reply, ReplyReader
 
 TRACE = b"Received: by sendooway.test\r\n"
 
 
-def make(*, pipelining: bool = True, trace: bytes = b"", size_limit: int | None = None) -> Relay:
+MOST_RECIPIENTS = 1000
+
+
+def make(
+    *, pipelining: bool = True, trace: bytes = b"", size_limit: int | None = None, most_errors: int | None = None
+) -> Relay:
     return Relay(
         LineReader(),
         Envelope("alice@moon.test", {}),
         Capabilities({"PIPELINING": ""} if pipelining else {}),
         trace=trace,
         size_limit=size_limit,
+        most_recipients=MOST_RECIPIENTS,
+        most_errors=most_errors,
         sign=lambda told: Reply(told.code, told.enhanced, (*told.text, "signed")),
     )
 
@@ -176,6 +183,22 @@ def test_what_still_waits_when_the_client_leaves_never_leaves() -> None:
     relay.client_closed()
     assert relay.done
     assert take(relay.for_smarthost) == b""
+
+
+def test_the_last_of_too_many_errors_ends_the_mail_behind_the_replies_that_are_awaited() -> None:
+    relay = make(most_errors=3)
+    relay.receive_from_client(b"RCPT\r\nETRN\r\nNOOP\r\n")
+    take(relay.for_smarthost)
+    relay.receive_from_smarthost(b"250 Ok\r\n250 Noop\r\n")
+    take(relay.for_client)
+    assert (relay.errors, relay.done) == (2, False)
+    relay.receive_from_client(b"RCPT TO:<bob@sun.test>\r\nRCPT\r\nRCPT TO:<eve@sun.test>\r\nDATA\r\n")
+    assert take(relay.for_smarthost) == b"RCPT TO:<bob@sun.test>\r\n"
+    assert (relay.errors, relay.done, relay.wants_client) == (3, False, False)
+    relay.receive_from_smarthost(b"250 2.1.5 Ok\r\n")
+    assert take(relay.for_client) == b"250 2.1.5 Ok\r\n421 4.7.0 Too many errors, closing\r\n"
+    assert relay.done
+    assert (relay.outcome, relay.lost) == (None, None)
 
 
 def test_too_many_recipients() -> None:

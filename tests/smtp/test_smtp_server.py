@@ -8,8 +8,6 @@ from sendooway.smtp.command import Envelope
 from sendooway.smtp.lines import LineFault
 from sendooway.smtp.reply import Reply
 from sendooway.smtp.server import (
-    MOST_ERRORS,
-    MOST_FAILED_LOGINS,
     Authenticate,
     Close,
     Forward,
@@ -26,6 +24,8 @@ POLICY = Policy(
     mechanisms=("PLAIN", "LOGIN"),
     eight_bit_mime=True,
     size_limit=1000,
+    most_errors=4,
+    most_failed_logins=3,
 )
 
 
@@ -173,7 +173,7 @@ def test_a_faulty_line_is_told_and_not_acted_on(fault: LineFault) -> None:
 
 def test_too_many_errors_end_the_connection() -> None:
     server = Server(POLICY)
-    for _ in range(MOST_ERRORS - 2):
+    for _ in range(POLICY.most_errors - 2):
         assert answer(server, b"WHAT") == (502, "5.5.1")
         assert answer(server, b"NOOP") == (250, "2.0.0")
     assert server.fault(Reply(501, "5.5.2", ("Cancelled",))) == Respond(Reply(501, "5.5.2", ("Cancelled",)))
@@ -182,6 +182,18 @@ def test_too_many_errors_end_the_connection() -> None:
     assert decision.reply.code == 421
 
 
+def test_errors_within_a_mail_count_and_an_accepted_mail_makes_up_for_all() -> None:
+    server = Server(POLICY)
+    server.fault(Reply(500, "", ()))
+    assert server.errors_left == 3
+    server.mail_ended(2, accepted=False)
+    assert server.errors_left == 1
+    server.mail_ended(0, accepted=True)
+    assert server.errors_left == 4
+    server.mail_ended(5, accepted=False)
+    assert server.errors_left == 0
+
+
 def test_too_many_failed_logins_are_told() -> None:
     server = Server(POLICY)
-    assert [server.login_failed() for _ in range(MOST_FAILED_LOGINS)] == [False] * (MOST_FAILED_LOGINS - 1) + [True]
+    assert [server.login_failed() for _ in range(POLICY.most_failed_logins)] == [False, False, True]

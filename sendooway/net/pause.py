@@ -1,0 +1,27 @@
+"""A session that has nothing to do until something happens elsewhere."""
+
+import select
+from dataclasses import dataclass
+
+from sendooway.net.deadline import Deadline
+
+
+@dataclass(frozen=True)
+class Pause:
+    """Until `descriptor` is readable or the deadline has come. Meanwhile the session needs no thread."""
+
+    descriptor: int
+    deadline: Deadline
+
+    def seconds(self) -> float:
+        """How long it may still last; 0 at the deadline."""
+        try:
+            return self.deadline.left()
+        except TimeoutError:
+            return 0.0
+
+    def wait(self) -> bool:
+        """Spend it in the thread. False: the deadline has come."""
+        poll = select.poll()
+        poll.register(self.descriptor, select.POLLIN)
+        return bool(poll.poll(self.seconds() * 1000))

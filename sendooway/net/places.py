@@ -1,0 +1,96 @@
+"""Who is served now: bounded in all, for each source, and for those who have not logged in."""
+
+import os
+import threading
+from collections import Counter
+
+from sendooway.config import Configuration
+
+
+class Full(Exception):
+    """There is no place. The text is the keyword of the limit that is reached."""
+
+
+class Place:
+    """One connection's. It is left once."""
+
+    def __init__(self, places: "Places", source: str) -> None:
+        self._places = places
+        self.source = source
+        self.newcomer = True
+
+    def logged_in(self) -> None:
+        self._places.welcome(self)
+
+    def leave(self) -> None:
+        self._places.leave(self)
+
+
+class Places:
+    """The places of one process, for all its threads.
+
+    Of newcomers, who have not logged in, an attacker can send as many as there are places. So from three in ten on some
+    are turned away at random, and the more of them there are the more (OpenSSH's MaxStartups): who tries again gets
+    in, while one who wants to keep all places has to win each draw.
+    """
+
+    def __init__(self, limits: Configuration) -> None:
+        self._limits = limits
+        self._changed = threading.Condition()
+        self._taken: Counter[str] = Counter()
+        self._newcomers: Counter[str] = Counter()
+
+    def take(self, source: str) -> Place:
+        """`source` is what `listener.source` says: empty for this machine, which has no limits of its own.
+
+        Raises Full.
+        """
+        limits = self._limits
+        with self._changed:
+            if self._taken.total() >= limits.max_sessions:
+                raise Full("maxSessions")
+            newcomers = self._newcomers.total()
+            if newcomers >= limits.max_unauthenticated or (source and self._draw() < self._odds(newcomers)):
+                raise Full("maxUnauthenticated")
+            if source and self._taken[source] >= limits.max_sessions_per_client:
+                raise Full("maxSessionsPerClient")
+            if source and self._newcomers[source] >= limits.max_unauthenticated_per_client:
+                raise Full("maxUnauthenticated (a fifth of it for each client)")
+            self._taken[source] += 1
+            self._newcomers[source] += 1
+            return Place(self, source)
+
+    def _odds(self, newcomers: int) -> float:
+        """That one newcomer more is turned away: 0.3 from three in ten on, and rising from there to 1."""
+        most = self._limits.max_unauthenticated
+        begin = max(1, most * 3 // 10)
+        return 0.0 if newcomers < begin else 0.3 + 0.7 * (newcomers - begin) / (most - begin)
+
+    @staticmethod
+    def _draw() -> float:
+        """A number from 0 to below 1."""
+        return int.from_bytes(os.urandom(4), "big") / 2**32
+
+    def welcome(self, place: Place) -> None:
+        """Somebody has logged in there."""
+        with self._changed:
+            if place.newcomer:
+                place.newcomer = False
+                _decrease(self._newcomers, place.source)
+
+    def leave(self, place: Place) -> None:
+        self.welcome(place)
+        with self._changed:
+            _decrease(self._taken, place.source)
+            self._changed.notify_all()
+
+    def wait_until_free(self) -> None:
+        """Until everybody has left."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._taken)
+
+
+def _decrease(counter: Counter[str], source: str) -> None:
+    counter[source] -= 1
+    if not counter[source]:
+        del counter[source]

@@ -1,0 +1,229 @@
+"""Each limit at its edge, over real sockets: what is still granted, what is not, and what comes back by itself."""
+
+import base64
+import os
+import pwd
+import smtplib
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
+from pathlib import Path
+
+import pytest
+from end_to_end.messages import HEADER
+from servers.processes import wait_until
+from servers.program import Connect, Sendooway, Start
+from servers.scripted import ScriptedSmarthost
+
+pytestmark = pytest.mark.slow
+
+CONTENT = HEADER + b"Hello.\r\n"
+ME = (pwd.getpwuid(os.geteuid()).pw_name, "not checked")
+NONE = "authBackend = none\n"
+CLOSED = smtplib.SMTPServerDisconnected
+
+
+@contextmanager
+def with_a_smarthost(start: Start, configuration: str) -> Iterator[tuple[Sendooway, ScriptedSmarthost]]:
+    with ScriptedSmarthost() as smarthost:
+        yield (
+            start(f"{NONE}smarthostMapping = direct:* localhost {smarthost.port} - - noAuth\n{configuration}"),
+            smarthost,
+        )
+
+
+def log_in(client: smtplib.SMTP, user: str, password: str) -> tuple[int, bytes]:
+    """Once, other than smtplib's login, which tries one mechanism after the other."""
+    return client.docmd("AUTH", "PLAIN " + base64.b64encode(f"\0{user}\0{password}".encode()).decode())
+
+
+def failed_login(client: smtplib.SMTP) -> int:
+    return log_in(client, "nobody-here", "wrong")[0]
+
+
+def test_recipients_of_a_mail(start: Start, connect: Connect) -> None:
+    with with_a_smarthost(start, "maxRecipients = 3") as (sendooway, smarthost):
+        client = connect(sendooway, ME)
+        for _ in range(2):
+            client.mail("alice@moon.test")
+            assert [client.rcpt(f"{name}@mars.test")[0] for name in "abc"] == [250] * 3
+            code, text = client.rcpt("d@mars.test")
+            assert (code, text) == (452, b"4.5.3 Too many recipients, the limit is 3")
+            assert client.data(CONTENT)[0] == 250
+        assert [len(mail.recipients) for mail in smarthost.mails] == [3, 3]
+
+
+def test_errors_count_within_mails_and_outside(start: Start, connect: Connect) -> None:
+    with with_a_smarthost(start, "maxErrors = 4") as (sendooway, _):
+        client = connect(sendooway, ME)
+        assert client.docmd("WHAT")[0] == 502
+        client.mail("alice@moon.test")
+        assert client.docmd("RCPT", "to nobody")[0] in (500, 501)
+        client.rset()
+        assert client.docmd("RCPT", "TO:<bob@mars.test>")[0] == 503
+        client.mail("alice@moon.test")
+        assert client.docmd("ETRN", "moon.test") == (421, b"4.7.0 proxy.test Too many errors, closing")
+        with pytest.raises(CLOSED):
+            client.noop()
+
+
+def test_an_accepted_mail_makes_up_for_errors(start: Start, connect: Connect) -> None:
+    with with_a_smarthost(start, "maxErrors = 2") as (sendooway, _):
+        client = connect(sendooway, ME)
+        for _ in range(3):
+            assert client.docmd("WHAT")[0] == 502
+            client.sendmail("alice@moon.test", ["bob@mars.test"], CONTENT)
+
+
+@pytest.mark.parametrize("says", [b"", b"E", b"NOOP\r\n"], ids=["nothing", "octets", "noop"])
+def test_time_to_log_in_whatever_the_client_says_meanwhile(says: bytes, start: Start, connect: Connect) -> None:
+    sendooway = start(f"{NONE}loginTimeout = 1")
+    client = connect(sendooway, secure=False)
+    assert client.sock
+    client.sock.settimeout(0.1)
+    begin, heard = time.monotonic(), b""
+    while b"421 4.4.2" not in heard and 'disconnect reason="no answer within 1 seconds"' not in sendooway.log:
+        assert time.monotonic() - begin < 20
+        # It may be gone while we speak.
+        with suppress(TimeoutError, ConnectionError):
+            if says:
+                client.sock.sendall(says)
+            heard += client.sock.recv(65536)
+    assert says or b"421 4.4.2" in heard
+    assert sendooway.wait_for_log("disconnect", "within 1 seconds")
+
+
+def test_time_to_log_in_with_a_challenge_unanswered(start: Start, connect: Connect) -> None:
+    sendooway = start(f"{NONE}loginTimeout = 1")
+    client = connect(sendooway)
+    assert client.docmd("AUTH", "LOGIN")[0] == 334
+    assert client.getreply()[0] == 421
+    wait_until(lambda: not sendooway.role("agent"), "the end of the agent")
+
+
+def test_time_without_a_mail_whatever_the_client_says_meanwhile(start: Start, connect: Connect) -> None:
+    with with_a_smarthost(start, "idleTimeout = 2") as (sendooway, _):
+        silent, talking, in_a_mail = (connect(sendooway, ME) for _ in range(3))
+        in_a_mail.mail("alice@moon.test")
+        last = {}
+        for client in (talking, in_a_mail):
+            code = 250
+            while code == 250:
+                code, text = client.noop()
+            last[client] = (code, text[:5])
+        assert list(last.values()) == [(421, b"4.4.2")] * 2
+        assert silent.getreply()[0] == 421
+
+
+def test_connections_in_all(start: Start, connect: Connect) -> None:
+    sendooway = start(f"{NONE}maxSessions = 2")
+    # The test's own look whether it is there may not have ended yet.
+    wait_until(lambda: sendooway.log.count("disconnect") == 1, "the end of the first look")
+    first, _ = connect(sendooway), connect(sendooway)
+    with pytest.raises(smtplib.SMTPConnectError) as refusal:
+        connect(sendooway)
+    assert (refusal.value.smtp_code, refusal.value.smtp_error[:5]) == (421, b"4.3.2")
+    sendooway.wait_for_log("connection-refused", "limit=maxSessions")
+    first.quit()
+    wait_until(lambda: sendooway.log.count("disconnect") == 2, "the end of the first session")
+    assert connect(sendooway, ME).noop()[0] == 250
+
+
+def test_connections_on_which_nobody_has_logged_in(start: Start, connect: Connect) -> None:
+    sendooway = start(f"{NONE}maxUnauthenticated = 2")
+    wait_until(lambda: sendooway.log.count("disconnect") == 1, "the end of the first look")
+    first, _ = connect(sendooway), connect(sendooway)
+    with pytest.raises(smtplib.SMTPConnectError):
+        connect(sendooway)
+    sendooway.wait_for_log("connection-refused", "limit=maxUnauthenticated")
+    first.login(*ME)
+    assert connect(sendooway, ME).noop()[0] == 250
+    assert connect(sendooway, ME).noop()[0] == 250
+
+
+def test_sessions_of_a_user(start: Start, connect: Connect) -> None:
+    sendooway = start(f"{NONE}maxSessionsPerUser = 2\nworkers = 2")
+    first, _ = connect(sendooway, ME), connect(sendooway, ME)
+    third = connect(sendooway)
+    code, text = log_in(third, *ME)
+    assert (code, text[:50]) == (454, b"4.7.0 Too many sessions of this user, the limit is")
+    assert third.getreply()[0] == 421
+    assert "too-many-sessions" in sendooway.wait_for_log(f"user={ME[0]}", "too-many")
+    first.quit()
+    wait_until(lambda: len(sendooway.role("agent")) == 1, "the end of the first session's agent")
+    assert connect(sendooway, ME).noop()[0] == 250
+
+
+def test_failed_logins_of_a_connection(start: Start, connect: Connect) -> None:
+    sendooway = start(f"{NONE}maxFailedLogins = 2")
+    client = connect(sendooway)
+    assert failed_login(client) == 535
+    assert failed_login(client) == 535
+    assert client.getreply()[0] == 421
+    with pytest.raises(CLOSED):
+        client.noop()
+
+
+def test_a_login_that_has_to_wait_has_no_thread_and_others_do_not_wait(start: Start, connect: Connect) -> None:
+    sendooway = start(f"{NONE}maxFailedLogins = 1")
+    assert failed_login(connect(sendooway)) == 535
+    assert failed_login(connect(sendooway)) == 535
+    (proxy,) = sendooway.role("proxy")
+    clients = [connect(sendooway) for _ in range(8)]
+    codes: list[int] = []
+
+    def fail(client: smtplib.SMTP) -> None:
+        codes.append(failed_login(client))
+
+    threads = [threading.Thread(target=fail, args=(client,)) for client in clients]
+    begin = time.monotonic()
+    for thread in threads:
+        thread.start()
+    wait_until(lambda: sendooway.log.count("login-delayed") >= 9, "all to wait")
+    wait_until(lambda: len(os.listdir(f"/proc/{proxy.pid}/task")) == 1, "the proxy to have no thread but its first")
+    # Meanwhile, another user.
+    assert connect(sendooway, ME).noop()[0] == 250
+    assert not codes
+    for thread in threads:
+        thread.join(60)
+    assert codes == [535] * 8
+    assert time.monotonic() - begin >= 4
+    for number in range(8):
+        assert clients[number].getreply()[0] == 421
+    wait_until(lambda: len(sendooway.role("agent")) == 1, "the end of all agents but one")
+
+
+def has_failures(sendooway: Sendooway, number: int) -> bool:
+    return sendooway.log.count("auth-failure") == number
+
+
+def test_who_hangs_up_and_comes_again_waits_all_the_same(start: Start, connect: Connect) -> None:
+    sendooway = start(f"{NONE}maxFailedLogins = 1")
+    for number in range(3):
+        client = connect(sendooway)
+        client.send(b"AUTH PLAIN AG5vYm9keS1oZXJlAHdyb25n\r\n")
+        wait_until(partial(has_failures, sendooway, number + 1), "the failure", 20)
+        client.close()
+    assert [line.split("seconds=")[1].split()[0] for line in sendooway.log.splitlines() if "login-delayed" in line] == [
+        "2.000",
+        "4.000",
+    ]
+
+
+def test_memory_of_a_session(start: Start, connect: Connect) -> None:
+    """The figure of DESIGN.md: a session takes less than half a megabyte."""
+    sendooway = start(f"{NONE}maxSessionsPerUser = 100\nmaxUnauthenticated = 100")
+    (proxy,) = sendooway.role("proxy")
+    connect(sendooway, ME)
+    before = resident(proxy.pid)
+    for _ in range(40):
+        connect(sendooway, ME)
+    assert (resident(proxy.pid) - before) / 40 < 512
+
+
+def resident(pid: int) -> int:
+    """In KiB."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(status.split("VmRSS:")[1].split()[0])
