@@ -123,6 +123,7 @@ class Configuration:
     user_include: str = ""
     listen: tuple[Listen, ...] = ()
     workers: int = 1
+    smarthost_idle: int = 30  # seconds; 0: connections to smarthosts end with their session
     run_as: str = ""  # empty: sendooway, else nobody with a warning
     krb5_keytab: str = ""  # empty: the system's
     krb5_pam_account: bool | None = None  # None: yes where PAM is the back end
@@ -225,6 +226,10 @@ def _seconds(value: str) -> int:
 def _from_one_to(most: int) -> Callable[[str], int]:
     """The reader of a number that has to be at least 1."""
     return lambda value: _number(value, 1, most)
+
+
+def _seconds_or_none(value: str) -> int:
+    return _number(value, 0, _SECONDS_LIMIT)
 
 
 def _size(value: str) -> int | None:
@@ -404,6 +409,7 @@ _KEYWORDS = {
         _Keyword("validUser", "valid_users", _permitted, _Empty.DEFAULT, repeatable=True),
         _Keyword("userInclude", "user_include", _template, _Empty.DEFAULT),
         _Keyword("listen", "listen", _listen, repeatable=True),
+        _Keyword("smarthostIdle", "smarthost_idle", _seconds_or_none),
         _Keyword("workers", "workers", _from_one_to(WORKERS_LIMIT)),
         _Keyword("runAs", "run_as", _word, _Empty.DEFAULT),
         _Keyword("ldapAuthDN", "ldap_auth_dn", _user_dn, _Empty.DEFAULT),

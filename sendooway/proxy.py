@@ -17,6 +17,7 @@ from sendooway.net import tls
 from sendooway.net.stream import PipeTransport, SocketTransport, Stream, Transport
 from sendooway.net.tls import TlsError
 from sendooway.options import Options
+from sendooway.pool import Pool
 from sendooway.privsep import kernel, privileges, process
 from sendooway.privsep.channel import Channel
 from sendooway.privsep.messages import ProxyReady
@@ -56,7 +57,8 @@ def serve(
     contexts = _load(configuration, options)
     _give_up_rights(_user(configuration, log), log, outlive_parent=False)
     signals = _receive_signals()
-    shared = _shared(configuration, options, contexts, monitor, log, signals)
+    pool = Pool(configuration.smarthost_idle)
+    shared = _shared(configuration, options, contexts, monitor, log, pool, signals)
 
     def begin(sock: socket.socket, listen: Listen, place: Place) -> Session | None:
         address = peer_address(sock.fileno())
@@ -73,6 +75,7 @@ def serve(
 
     monitor.send(ProxyReady())
     listener.serve(listeners, begin, refuse, configuration, log, signals.wake)
+    pool.close()
 
 
 def serve_standard_streams(
@@ -86,7 +89,7 @@ def serve_standard_streams(
     # What started us, a super-server or a shell, may go before the session does.
     _give_up_rights(user, log, outlive_parent=True)
     signals = _receive_signals(signal.SIGINT)  # ^C of the person who types
-    shared = _shared(configuration, options, contexts, monitor, log, signals)
+    shared = _shared(configuration, options, contexts, monitor, log, Pool(0), signals)
     session = Session(shared, Stream(transport, signals.stop), peer, greeted=greeter.said())
     while (pause := session.run()) is not None:
         pause.wait()
@@ -154,12 +157,13 @@ def _shared(
     contexts: tuple[ssl.SSLContext | None, ssl.SSLContext],
     monitor: Channel,
     log: Log,
+    pool: Pool,
     signals: _Signals,
 ) -> Proxy:
     if options.no_tls:
         configuration = replace(configuration, mailer_encryption=Encryption.FORBIDDEN)
     server_context, client_context = contexts
-    return Proxy(configuration, server_context, client_context, monitor, log, signals.stop)
+    return Proxy(configuration, server_context, client_context, monitor, log, pool, signals.stop)
 
 
 def _peer(address: str, *, tls: bool) -> Peer:

@@ -14,6 +14,9 @@ SAMPLE = """\
 # How many processes share the work.
 #workers = 1
 
+# Seconds that logged-in connections to smarthosts wait for a user's next mail.
+#smarthostIdle = 30
+
 # The user who speaks with the network; without it `sendooway`, else `nobody`.
 #runAs =
 

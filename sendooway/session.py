@@ -19,6 +19,7 @@ from sendooway.net.deadline import Deadline
 from sendooway.net.pause import Pause
 from sendooway.net.pump import ClientTimeout, splice
 from sendooway.net.stream import ConnectionLost, Stopping, Stream
+from sendooway.pool import Pool
 from sendooway.privsep.channel import Channel
 from sendooway.privsep.client import Agent, AgentError, LoginAnswer
 from sendooway.privsep.messages import (
@@ -70,6 +71,7 @@ class Proxy:
     client_context: ssl.SSLContext
     monitor: Channel
     log: Log
+    pool: Pool
     stop: int | None
 
 
@@ -198,11 +200,12 @@ class Session:
         return True
 
     def _end(self, reason: str) -> None:
-        self._leave_smarthost()
         if self._agent is not None:
             self._agent.close()
         self._log.event("disconnect", reason=reason)
         self._client.close()
+        # Nobody waits any more.
+        self._leave_smarthost()
 
     # The client
 
@@ -395,6 +398,7 @@ class Session:
             withhold=smarthost.withhold,
         )
         smarthost.in_mail = True
+        smarthost.mails += 1
         failure: str | None = None
         try:
             limits = {wait: self._seconds(LIMITS[wait]) for wait in LIMITS}
@@ -436,6 +440,10 @@ class Session:
             if self._smarthost.account.number == account.number and self._smarthost.reset(self._wishes()):
                 return self._smarthost
             self._leave_smarthost()
+        if (kept := self._proxy.pool.take(account.fingerprint)) is not None:
+            kept.account = account
+            self._smarthost = kept
+            return kept
         assert self._agent is not None
         try:
             self._smarthost = connect(account, self._wishes(), self._agent, self._log, self._client.stop)
@@ -495,9 +503,23 @@ class Session:
             self._smarthost = None
 
     def _leave_smarthost(self) -> None:
-        if self._smarthost is not None:
-            self._smarthost.quit()
-            self._smarthost = None
+        """It goes to the pool, else it is quit."""
+        smarthost, self._smarthost = self._smarthost, None
+        if smarthost is None:
+            return
+        # RSET is asked even where no mail is left to forget: its answer proves that the connection is in step.
+        smarthost.in_mail = True
+        try:
+            usable = smarthost.reset(self._wishes())
+        except Stopping:
+            usable = False
+        mails = smarthost.mails  # somebody else's, once it is kept
+        if usable and self._proxy.pool.keep(smarthost.account.fingerprint, smarthost):
+            self._log.event(
+                "smarthost-kept", smarthost=f"{smarthost.account.host}:{smarthost.account.port}", mails=mails
+            )
+        else:
+            smarthost.quit()
 
     def _log_mail(
         self, mail: Envelope, smarthost: Smarthost, relay: Relay, failure: str | None, seconds: float

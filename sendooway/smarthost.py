@@ -8,6 +8,7 @@ import ssl
 from binascii import b2a_base64
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from time import monotonic
 from typing import Protocol
 
 from sendooway.accounts.account import Security
@@ -79,17 +80,26 @@ class Smarthost:
         self.stream = stream
         self.offers = offers
         self.in_mail = False  # a mail was begun and neither ended nor reset
+        self.mails = 0  # begun on this connection
+        self.born = monotonic()
         self._secrets = secrets
 
     def withhold(self, reply: Reply) -> Reply:
         """The reply, without its words if they repeat what was said at login."""
         return _withhold(reply, self._secrets)
 
+    def is_silent(self) -> bool:
+        """Whether nothing has come, while nothing was asked: else it is a 421, or the end of the connection."""
+        try:
+            return self.stream.transport.receive_now() is None
+        except ConnectionLost:
+            return False
+
     def reset(self, wishes: Wishes) -> bool:
         """Makes it ready for the next mail; false if this connection is of no use any more."""
         try:
-            if self.stream.transport.receive_now() is not None:
-                return False  # a 421, or its end: nothing else comes unasked
+            if not self.is_silent():
+                return False
             if self.in_mail:
                 deadline = Deadline(wishes.seconds(RESET_SECONDS))
                 self.stream.send(b"RSET\r\n", deadline)

@@ -113,7 +113,8 @@ class AccountFound:
     """The account that serves the sender, without its secrets. `number` names it in SaslBegin.
 
     `origin` is the place that defines it (`FILE:LINE`), `username` the login there (empty: no login), `security` the
-    value of an accounts.account.Security.
+    value of an accounts.account.Security. Connections may be used again for an account with the same `fingerprint`;
+    where it is empty, they may not.
     """
 
     number: int
@@ -123,6 +124,7 @@ class AccountFound:
     port: int
     security: str
     check_certificate: bool
+    fingerprint: bytes = b""
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from sendooway.config import GSSAPI, Configuration, ConfigurationError, Mapping, Parsed, exposure, parse, read, redact
 from sendooway.log import Log
 from sendooway.privsep import process
+from sendooway.privsep.fingerprint import KEY_OCTETS
 from sendooway.secret import Secret
 
 # Reading and parsing take milliseconds, unless the file is on a file system that does not answer.
@@ -33,6 +34,8 @@ class SnapshotError(Exception):
 @dataclass(frozen=True)
 class Snapshot:
     """The configuration of the file `path`. `memory` is the descriptor of its whole text and of its secrets.
+
+    Among these is a key, new for each snapshot, that only those know who have the descriptor: agents, and no proxy.
 
     Of the mechanisms that the file allows, the configuration has only those that can be offered.
     """
@@ -56,6 +59,10 @@ class Snapshot:
         # Not read(2): all processes that have the descriptor share its position.
         contents: dict[str, object] = json.loads(os.pread(self.memory, size, 0))
         return contents
+
+    def key(self) -> bytes:
+        """For `fingerprint`."""
+        return bytes.fromhex(str(self._contents()["key"]))
 
     def close(self) -> None:
         os.close(self.memory)
@@ -116,7 +123,8 @@ def _publish(path: str, memory: int, answer: int, log: Log, serves: Callable[[Co
         found = credentials.read(parsed.mappings, log)
         secrets = {name: secret.octets.decode("utf-8", "surrogateescape") for name, secret in found.items()}
         with open(memory, "wb", closefd=False) as file:
-            file.write(json.dumps({"text": text, "credentials": secrets}).encode("ascii"))
+            secret = {"text": text, "credentials": secrets, "key": os.urandom(KEY_OCTETS).hex()}
+            file.write(json.dumps(secret).encode("ascii"))
         # Nobody who has the descriptor can change it, now or later.
         fcntl.fcntl(
             memory,

@@ -6,12 +6,13 @@ It all happens with the user's own rights: whatever the user's files are, they h
 import os
 import stat
 
-from sendooway.accounts.account import Account, AccountsError, FromCredential, NoAccount, Origin
+from sendooway.accounts.account import Account, AccountsError, FromCommand, FromCredential, NoAccount, Origin
 from sendooway.accounts.lookup import expand, look_up
 from sendooway.accounts.user_file import UserFiles
 from sendooway.auth.identity import Identity
 from sendooway.config import ConfigurationError, Mapping, UserSettings, parse_user_include
 from sendooway.log import Log
+from sendooway.privsep.fingerprint import fingerprint
 from sendooway.privsep.messages import (
     CA_LIMIT,
     REASON_LIMIT,
@@ -56,6 +57,7 @@ class User:
         self._client_keytab = ""
         self._files = UserFiles(identity.uid)
         self._warned: set[str] = set()  # files of which the log has said that others may read them
+        self._key = snapshot.key()
         self._passwords = Passwords(identity, self._read_secret, log)
         self.settings: UserSettings = snapshot.configuration.user_settings
         self.own_ca: int | None = None
@@ -93,6 +95,7 @@ class User:
             port=account.port,
             security=account.security.value,
             check_certificate=account.check_certificate,
+            fingerprint=self._fingerprint(account),
         )
 
     def _protect_credentials(self, account: Account) -> None:
@@ -101,6 +104,20 @@ class User:
             return
         if account.origin not in {mapping.origin for mapping in self._global_mappings or ()}:
             raise AccountsError(account.origin, "only a mapping of the administrator may take a credential")
+
+    def _fingerprint(self, account: Account) -> bytes:
+        """Empty where connections of this account are for this session only."""
+        if account.gssapi or self.own_ca is not None:
+            # A ticket is this session's; and what the user trusts may change within the file.
+            return b""
+        password = None
+        # A command takes its time, and what it printed may be for one use only.
+        if account.credentials is not None and not isinstance(account.credentials.password, FromCommand):
+            try:
+                password = self._passwords.fetch(account.credentials.password)
+            except PasswordError:
+                return b""  # and the login will fail
+        return fingerprint(self._key, self._identity, self.settings, account, password)
 
     def begin_sasl(
         self, number: int, offered: tuple[str, ...], refused: tuple[str, ...]
