@@ -7,7 +7,7 @@ BIN := .venv/bin
 READY := .venv/ready
 DIST_READY := .venv/ready-dist
 
-.PHONY: run test check fuzz dist bench-start install uninstall format lock clean
+.PHONY: run test check fuzz interop dist bench-start install uninstall format lock clean
 
 run: $(READY)
 	@$(BIN)/python contrib/demo/demo.py
@@ -15,6 +15,7 @@ run: $(READY)
 test: $(READY)
 	@build/debian-packages wanted $$(cat build/packages-test.txt)
 	@build/setup-realm
+	@build/setup-nodemailer
 	@$(MAKE) --no-print-directory dist || { rm -f dist/sendooway; echo "Tests of the built file are skipped." >&2; }
 	SENDOOWAY_PROGRAM=$$(ls $(CURDIR)/dist/sendooway 2> /dev/null) $(BIN)/python -m pytest
 
@@ -28,6 +29,12 @@ check: $(READY)
 fuzz: MINUTES ?= 5
 fuzz: $(READY)
 	@PYTHONPATH=tests $(BIN)/python -m fuzz --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
+
+# Every mail program through every smarthost, as a table. See tests/interop.
+interop: $(READY)
+	@build/debian-packages wanted $$(cat build/packages-test.txt)
+	@build/setup-nodemailer
+	@PYTHONPATH=tests $(BIN)/python -m interop.matrix $(ONLY)
 
 # One file that runs wherever there is Python 3.11 or newer.
 dist: $(READY) $(DIST_READY)

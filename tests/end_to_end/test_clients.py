@@ -1,13 +1,10 @@
 """The main job: a real client logs in once with a UNIX password, and each mail takes the way of its sender."""
 
-import shutil
-import subprocess
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from end_to_end.messages import BODIES, HEADER, message, without_received
+from interop.clients import CURL, MSMTP, SWAKS, Client, Submission
 from servers.certificates import Certificates
 from servers.postfix import Postfix
 from servers.program import Connect, Sendooway, Start
@@ -20,63 +17,9 @@ CONTENT = HEADER + b".dot\r\n..\r\nGr\xfc\xdfe, 100 % \\n %NEW%\r\n" + b"z" * 90
 IDENTITIES = {"alice@moon.test": "alice-moon", "alice@sun.test": "alice-sun"}
 
 
-@dataclass(frozen=True)
-class Submission:
-    """One mail that a client program is to send."""
-
-    port: int
-    implicit: bool
-    user: User
-    authority: Path
-    sender: str
-    recipient: str
-    file: Path
-
-
-Client = Callable[[Submission], list[str]]
-"""The command with which a program sends the mail."""
-
-
-def swaks(mail: Submission) -> list[str]:
-    return [
-        *("swaks", "--server", "localhost", "--port", str(mail.port)),
-        *("--tls-on-connect" if mail.implicit else "--tls", "--tls-verify", "--tls-ca-path", str(mail.authority)),
-        *("--auth", "LOGIN", "--auth-user", mail.user.name, "--auth-password", mail.user.password),
-        *("--from", mail.sender, "--to", mail.recipient, "--no-data-fixup", "--data", f"@{mail.file}"),
-    ]
-
-
-def msmtp(mail: Submission) -> list[str]:
-    password = mail.file.with_suffix(".password")
-    password.write_text(mail.user.password)
-    return [
-        *("msmtp", "--file=/dev/null", "--host=localhost", f"--port={mail.port}"),
-        *("--tls=on", f"--tls-starttls={'off' if mail.implicit else 'on'}", f"--tls-trust-file={mail.authority}"),
-        *("--auth=plain", f"--user={mail.user.name}", f"--passwordeval=cat {password}"),
-        *(f"--from={mail.sender}", mail.recipient),
-    ]
-
-
-def curl(mail: Submission) -> list[str]:
-    return [
-        *("curl", "--silent", "--show-error", "--cacert", str(mail.authority)),
-        *("--url", f"smtps://localhost:{mail.port}" if mail.implicit else f"smtp://localhost:{mail.port}"),
-        *("--ssl-reqd", "--user", f"{mail.user.name}:{mail.user.password}"),
-        *("--mail-from", mail.sender, "--mail-rcpt", mail.recipient, "--upload-file", str(mail.file)),
-    ]
-
-
-# How a program wants to be given the message, where that is not as it is: msmtp with the line ends of UNIX, swaks (told
-# to keep its hands off) as it goes over the wire, but for the last CR LF.
-FORMS: dict[Client, bytes] = {
-    msmtp: CONTENT.replace(b"\r\n", b"\n"),
-    swaks: CONTENT.replace(b"\r\n.", b"\r\n..") + b".",
-}
-
-
 @pytest.mark.parametrize("sender", IDENTITIES)
 @pytest.mark.parametrize("implicit", [False, True], ids=["STARTTLS", "implicit TLS"])
-@pytest.mark.parametrize("client", [swaks, msmtp, curl], ids=lambda client: client.__name__)
+@pytest.mark.parametrize("client", [SWAKS, MSMTP, CURL], ids=str)
 def test_a_mail_program_sends_through_the_account_of_the_sender(
     client: Client,
     implicit: bool,
@@ -87,18 +30,17 @@ def test_a_mail_program_sends_through_the_account_of_the_sender(
     certificates: Certificates,
     tmp_path: Path,
 ) -> None:
-    if not shutil.which(client.__name__):
-        pytest.skip(f"{client.__name__} is not installed")
+    if reason := client.why_not():
+        pytest.skip(reason)
     sendooway = start("", *(["-s"] if implicit else []))
-    file = tmp_path / "message"
-    file.write_bytes(FORMS.get(client, CONTENT))
-    recipient = f"{client.__name__}@mars.test"
-    mail = Submission(
-        sendooway.port, implicit, alice_with_two_identities, certificates.authority, sender, recipient, file
+    alice = alice_with_two_identities
+    recipient = f"{client}@mars.test"
+    client.send(
+        Submission(
+            *(sendooway.port, alice.name, alice.password, certificates.authority, sender, recipient, CONTENT, tmp_path),
+            implicit=implicit,
+        )
     )
-    with file.open("rb") as stdin:
-        done = subprocess.run(client(mail), stdin=stdin, capture_output=True, timeout=60, check=False)
-    assert done.returncode == 0, done.stdout.decode() + done.stderr.decode() + sendooway.log
     login, delivery = postfix.take(recipient)
     assert (login, delivery.sender) == (IDENTITIES[sender], sender)
     assert without_received(delivery.content) == CONTENT

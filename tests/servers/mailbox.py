@@ -1,4 +1,8 @@
-"""Where Postfix delivers to: an LMTP server (RFC 2033) that keeps each mail octet for octet."""
+"""Where smarthosts deliver to: an LMTP server (RFC 2033) that keeps each mail octet for octet.
+
+To those who greet it with EHLO it speaks SMTP, which differs in one thing: a message has one reply, not one a
+recipient.
+"""
 
 import socketserver
 import threading
@@ -18,14 +22,20 @@ class Delivery:
 
 
 class Mailbox:
-    """Listens on a UNIX socket at `path` from `start` to `stop`."""
+    """Listens from `start` to `stop` on a UNIX socket at `path`, or, where that is None, on 127.0.0.1:`port`."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path | None) -> None:
         self.deliveries: list[Delivery] = []
-        self._server = _Server(str(path), _Handler)
+        self.port = 0
+        self._server: _UnixServer | _TcpServer
+        if path:
+            self._server = _UnixServer(str(path), _Handler)
+            path.chmod(0o666)
+        else:
+            self._server = _TcpServer(("127.0.0.1", 0), _Handler)
+            self.port = self._server.server_address[1]
         self._server.mailbox = self
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
-        path.chmod(0o666)
 
     def start(self) -> None:
         self._thread.start()
@@ -46,22 +56,27 @@ class Mailbox:
         return [mail for mail in list(self.deliveries) if recipient in mail.recipients]
 
 
-class _Server(socketserver.ThreadingUnixStreamServer):
+class _UnixServer(socketserver.ThreadingUnixStreamServer):
+    daemon_threads = True
+    mailbox: Mailbox
+
+
+class _TcpServer(socketserver.ThreadingTCPServer):
     daemon_threads = True
     mailbox: Mailbox
 
 
 class _Handler(socketserver.StreamRequestHandler):
-    server: _Server
+    server: _UnixServer | _TcpServer
 
     def handle(self) -> None:
         self._reply("220 mailbox.test LMTP")
-        sender, recipients = "", list[str]()
+        sender, recipients, greeting = "", list[str](), ""
         while line := self.rfile.readline():
             verb, _, argument = line.decode().strip().partition(" ")
             address = argument.partition("<")[2].partition(">")[0]
             match verb.upper():
-                case "LHLO":
+                case "LHLO" | "EHLO" as greeting:
                     self._reply("250-mailbox.test\r\n250-8BITMIME\r\n250-SMTPUTF8\r\n250 PIPELINING")
                 case "MAIL":
                     sender, recipients = address, []
@@ -73,7 +88,7 @@ class _Handler(socketserver.StreamRequestHandler):
                     self._reply("354 Go on")
                     content = self._receive_content()
                     self.server.mailbox.deliveries.append(Delivery(sender, tuple(recipients), content))
-                    for _ in recipients:
+                    for _ in recipients if greeting == "LHLO" else [""]:
                         self._reply("250 2.0.0 kept")
                 case "QUIT":
                     self._reply("221 2.0.0 Bye")
@@ -85,7 +100,7 @@ class _Handler(socketserver.StreamRequestHandler):
         lines = []
         while (line := self.rfile.readline()) != b".\r\n":
             if not line:
-                raise ConnectionError("Postfix went away inside a message")
+                raise ConnectionError("the smarthost went away inside a message")
             lines.append(line[1:] if line.startswith(b".") else line)
         return b"".join(lines)
 

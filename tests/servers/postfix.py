@@ -11,7 +11,6 @@ What happens to a mail here: one Received field is put in front of it, nothing e
 import os
 import re
 import shutil
-import signal
 import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from pathlib import Path
 
 from servers.certificates import Certificate
 from servers.mailbox import Delivery, Mailbox
-from servers.processes import accepts, descendants, free_port, has_ipv6, wait_until, wait_until_gone
+from servers.processes import accepts, free_port, has_ipv6, terminate, wait_until
 from servers.realm import Realm
 
 DOMAIN = "postfix.test"
@@ -165,14 +164,7 @@ class Postfix:
 
     def stop(self) -> None:
         """End every process that `start` began."""
-        pids = [self._process.pid, *descendants(self._process.pid)]
-        for pid in pids:  # the master first: it would only replace its children
-            try:
-                os.kill(pid, signal.SIGTERM)
-            except ProcessLookupError:
-                continue
-        self._process.wait()
-        wait_until_gone(pids)
+        terminate(self._process)
         self.mailbox.stop()
 
     def log(self) -> str:

@@ -2,7 +2,9 @@
 
 import os
 import select
+import signal
 import socket
+import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -92,6 +94,18 @@ def wait_until(condition: Callable[[], object], what: str, seconds: float = 10) 
 
 def wait_until_gone(pids: list[int], seconds: float = 10) -> None:
     wait_until(lambda: not any(map(is_running, pids)), f"the end of processes {pids}", seconds)
+
+
+def terminate(process: "subprocess.Popen[bytes]") -> None:
+    """End a server and every process that it began."""
+    pids = [process.pid, *descendants(process.pid)]
+    for pid in pids:  # the master first: it would only replace its children
+        try:
+            os.kill(pid, signal.SIGTERM)
+        except ProcessLookupError:
+            continue
+    process.wait()
+    wait_until_gone(pids)
 
 
 def accepts(port: int, host: str = "127.0.0.1") -> bool:
