@@ -73,11 +73,11 @@ class Matrix:
         client.send(submission)
         delivery = self.smarthosts[smarthost].take(recipient)
         assert (delivery.sender, delivery.recipients) == (sender, (recipient,))
-        _compare(client, content, delivery.content)
+        compare(client, content, delivery.content)
 
 
-def _compare(client: Client, sent: bytes, came: bytes) -> None:
-    """The Received fields in front are Sendooway's and, if it writes one, the smarthost's."""
+def compare(client: Client, sent: bytes, came: bytes) -> None:
+    """Raises AssertionError where another message came than was sent. The Received fields in front are Sendooway's and, if it writes one, the smarthost's."""
     trace = b""
     while field := _RECEIVED.match(came):
         trace += field[0]

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from servers import cell
 from servers.processes import descendants, free_port, wait_until, wait_until_gone
 from servers.program import ROOT, command
 
@@ -72,15 +73,22 @@ def _inetd(folder: Path, port: int, program: Path) -> list[str]:
 
 def _xinetd(folder: Path, port: int, program: Path) -> list[str]:
     # It conflicts with openbsd-inetd.
-    done = subprocess.run([ROOT / "build/unpack-debian-package", "xinetd"], capture_output=True, text=True)
-    if done.returncode != 0:
-        pytest.skip(f"xinetd cannot be downloaded: {done.stderr}")
+    try:
+        package = cell.unpack("xinetd")
+    except OSError as error:
+        pytest.skip(str(error))
     text = (ROOT / "contrib/xinetd/sendooway").read_text()
     assert "service submission\n" in text
     more = f"\ttype = UNLISTED\n\tport = {port}\n\tbind = 127.0.0.1\n}}"
     (folder / "xinetd.conf").write_text(text.replace(INSTALLED, str(program)).replace("}", more))
-    path = f"{done.stdout.strip()}/usr/sbin/xinetd"
-    return [path, "-dontfork", "-f", str(folder / "xinetd.conf"), "-pidfile", str(folder / "xinetd.pid")]
+    return [
+        str(package / "usr/sbin/xinetd"),
+        "-dontfork",
+        "-f",
+        str(folder / "xinetd.conf"),
+        "-pidfile",
+        str(folder / "xinetd.pid"),
+    ]
 
 
 def _socket_activate(*how: str) -> Callable[[Path, int, Path], list[str]]:
