@@ -77,7 +77,10 @@ class Matrix:
 
 
 def compare(client: Client, sent: bytes, came: bytes) -> None:
-    """Raises AssertionError where another message came than was sent. The Received fields in front are Sendooway's and, if it writes one, the smarthost's."""
+    """Raises AssertionError where another message came than was sent.
+
+    The Received fields in front are Sendooway's and, if it writes one, the smarthost's.
+    """
     trace = b""
     while field := _RECEIVED.match(came):
         trace += field[0]

@@ -81,14 +81,8 @@ def _xinetd(folder: Path, port: int, program: Path) -> list[str]:
     assert "service submission\n" in text
     more = f"\ttype = UNLISTED\n\tport = {port}\n\tbind = 127.0.0.1\n}}"
     (folder / "xinetd.conf").write_text(text.replace(INSTALLED, str(program)).replace("}", more))
-    return [
-        str(package / "usr/sbin/xinetd"),
-        "-dontfork",
-        "-f",
-        str(folder / "xinetd.conf"),
-        "-pidfile",
-        str(folder / "xinetd.pid"),
-    ]
+    xinetd = str(package / "usr/sbin/xinetd")
+    return [xinetd, "-dontfork", "-f", str(folder / "xinetd.conf"), "-pidfile", str(folder / "xinetd.pid")]
 
 
 def _socket_activate(*how: str) -> Callable[[Path, int, Path], list[str]]:
