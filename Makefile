@@ -43,21 +43,20 @@ dist: $(READY) $(DIST_READY)
 bench-start: dist
 	@$(BIN)/python build/bench_start.py dist/sendooway
 
-# PREFIX and DESTDIR as in the GNU coding standards.
-PREFIX ?= /usr/local
+# Takes PREFIX, DESTDIR and SYSCONFDIR.
 install: dist/sendooway
-	install -D -m 755 dist/sendooway $(DESTDIR)$(PREFIX)/sbin/sendooway
-	install -D -m 644 contrib/man/sendooway.1 $(DESTDIR)$(PREFIX)/share/man/man1/sendooway.1
-	install -D -m 644 contrib/man/sendooway.conf.5 $(DESTDIR)$(PREFIX)/share/man/man5/sendooway.conf.5
-	install -D -m 644 contrib/man/sendoowayrc.5 $(DESTDIR)$(PREFIX)/share/man/man5/sendoowayrc.5
+	@build/install install
+
+uninstall:
+	@build/install uninstall
+
+# A package for Debian and its relatives.
+deb: dist
+	@$(BIN)/python build/deb.py dist
 
 # What `make dist` made, also for root who has none of the tools that it takes.
 dist/sendooway:
 	@$(MAKE) --no-print-directory dist
-
-uninstall:
-	rm -f $(DESTDIR)$(PREFIX)/sbin/sendooway $(DESTDIR)$(PREFIX)/share/man/man1/sendooway.1 \
-		$(DESTDIR)$(PREFIX)/share/man/man5/sendooway.conf.5 $(DESTDIR)$(PREFIX)/share/man/man5/sendoowayrc.5
 
 format: $(READY)
 	$(BIN)/ruff check --fix .

@@ -407,11 +407,21 @@ def test_it_is_installed_and_removed_by_the_gnu_conventions(tmp_path: Path) -> N
         subprocess.run(["make", "-s", target, f"DESTDIR={tmp_path}", "PREFIX=/usr"], cwd=ROOT, check=True)
         return sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file())
 
-    assert make("install") == [
+    installed = make("install")
+    assert {
         "usr/sbin/sendooway",
         "usr/share/man/man1/sendooway.1",
         "usr/share/man/man5/sendooway.conf.5",
-        "usr/share/man/man5/sendoowayrc.5",
-    ]
+        "usr/lib/systemd/system/sendooway.service",
+        "usr/lib/sysusers.d/sendooway.conf",
+        "usr/lib/tmpfiles.d/sendooway.conf",
+        "usr/share/doc/sendooway/examples/inetd/inetd.conf",
+    } < set(installed)
+    assert [name for name in installed if not name.startswith("usr/")] == ["etc/pam.d/sendooway", "etc/sendooway.conf"]
     assert os.access(tmp_path / "usr/sbin/sendooway", os.X_OK)
-    assert make("uninstall") == []
+    settings = tmp_path / "etc/sendooway.conf"
+    settings.write_text("workers = 2\n")
+    assert make("install") == installed
+    assert settings.read_text() == "workers = 2\n"
+    assert make("uninstall") == ["etc/sendooway.conf"]
+    assert not (tmp_path / "usr/share/doc/sendooway").exists()

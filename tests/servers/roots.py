@@ -90,8 +90,8 @@ def make_root(folder: Path, release: Release) -> Path:
         capture_output=True,
         text=True,
     )
-    if any(words in done.stderr for words in ("failure resolving", "Could not resolve", "Could not connect")):
-        raise Unreachable(f"{MIRROR} cannot be reached")
+    if "apt-get update" in done.stderr:
+        raise Unreachable(f"no package lists of {release.suite} from {MIRROR}")
     assert done.returncode == 0, done.stderr
     return root
 
