@@ -1,11 +1,12 @@
 """SRV records. The only module that imports dnspython, and only when it is used: that takes 50 ms."""
 
 import socket
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TYPE_CHECKING
 
 from sendooway.discovery.search import Absent, DnsAnswer, Service, Target, Unreachable
 from sendooway.net.deadline import Deadline
+from sendooway.net.together import together
 
 if TYPE_CHECKING:
     from dns.resolver import Resolver
@@ -30,8 +31,7 @@ class Dns:
         if self._server is not None:
             resolver.nameservers = [self._server[0]]
             resolver.port = self._server[1]
-        with ThreadPoolExecutor(len(names)) as threads:
-            return tuple(threads.map(lambda name: _ask(resolver, name, deadline), names))
+        return tuple(together([partial(_ask, resolver, name, deadline) for name in names]))
 
 
 def _ask(resolver: "Resolver", name: str, deadline: Deadline) -> DnsAnswer:

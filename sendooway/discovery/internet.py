@@ -1,7 +1,7 @@
 """Answers the questions of a search, each within its time, all of them together too."""
 
 import ssl
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 from sendooway.accounts.account import Security
 from sendooway.discovery import autoconfig, https
@@ -12,6 +12,7 @@ from sendooway.net import dial, tls
 from sendooway.net.deadline import Deadline
 from sendooway.net.dial import DialError, dial_addresses
 from sendooway.net.stream import SocketTransport, Stream
+from sendooway.net.together import together
 from sendooway.privsep.messages import AccountFound, SaslResponse, SaslUnavailable
 from sendooway.smarthost import Wishes, prepare
 from sendooway.smtp.client import SmarthostError
@@ -66,8 +67,7 @@ class Internet:
             case Fetch(url, domain):
                 return https.fetch(url, domain, autoconfig.MOST_OCTETS, deadline, self._context, self._resolve)
             case Probe(candidates):
-                with ThreadPoolExecutor(len(candidates)) as threads:
-                    return tuple(threads.map(lambda candidate: self._probe(candidate, deadline), candidates))
+                return tuple(together([partial(self._probe, candidate, deadline) for candidate in candidates]))
 
     def _probe(self, candidate: Candidate, deadline: Deadline) -> str | None:
         """Why the host is no smarthost that proves its name; None if it is one. Nothing is logged in to."""
