@@ -100,16 +100,21 @@ class Smarthost:
         try:
             if not self.is_silent():
                 return False
-            if self.in_mail:
-                deadline = Deadline(wishes.seconds(RESET_SECONDS))
-                self.stream.send(b"RSET\r\n", deadline)
-                replies = ReplyReader()
-                if _receive_reply(self.stream, replies, deadline).code != 250 or not replies.empty:
-                    return False
+            if self.in_mail and self.ask(b"RSET\r\n", Deadline(wishes.seconds(RESET_SECONDS))).code != 250:
+                return False
         except (ConnectionLost, TimeoutError, ReplyError):
             return False
         self.in_mail = False
         return True
+
+    def ask(self, command: bytes, deadline: Deadline) -> Reply:
+        """The reply to one command between mails. Raises ConnectionLost, TimeoutError, ReplyError."""
+        self.stream.send(command, deadline)
+        replies = ReplyReader()
+        reply = _receive_reply(self.stream, replies, deadline)
+        if not replies.empty:
+            raise ReplyError("more than one reply")
+        return reply
 
     def quit(self) -> None:
         """Says QUIT and closes, without waiting for an answer that changes nothing."""

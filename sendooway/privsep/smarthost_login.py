@@ -47,11 +47,12 @@ class SmarthostLogin:
         was refused with the old one has another chance.
         """
         refused = self._without_forgiven(refused)
-        possible = _possible(self.account)
-        never = self._with(Use.NEVER) & possible
-        useless = never | (frozenset(sasl.STRENGTH) - possible)
+        usable = mechanisms(self.account, self._settings)
+        useless = frozenset(sasl.STRENGTH).difference(usable)
+        uses = _uses(self._settings)
+        always = frozenset(mechanism for mechanism in usable if uses[mechanism] is Use.ALWAYS_TRY)
         failures: tuple[str, ...] = ()
-        while mechanism := sasl.choose(offered, self._with(Use.ALWAYS_TRY), useless, refused):
+        while mechanism := sasl.choose(offered, always, useless, refused):
             self._mechanism = mechanism
             try:
                 self._dialogue = self._open(mechanism)
@@ -65,7 +66,7 @@ class SmarthostLogin:
                 failures += (f"{error}; {error.remedy}" if error.remedy else str(error),)
                 break
         self._dialogue = None
-        return SaslUnavailable("; ".join(failures)[:REASON_LIMIT] or _unavailable(offered, refused, never, possible))
+        return SaslUnavailable("; ".join(failures)[:REASON_LIMIT] or self._unavailable(offered, refused, usable))
 
     def respond(self, challenge: bytes) -> SaslResponse | SaslUnavailable:
         """Answer a challenge of the smarthost. Raises ProtocolError if no login was begun."""
@@ -100,30 +101,31 @@ class SmarthostLogin:
     def _response(self, octets: bytes | None) -> SaslResponse:
         return SaslResponse(self._mechanism, None if octets is None else Secret(octets))
 
-    def _with(self, use: Use) -> frozenset[str]:
-        """The mechanisms that the user wants to be used so."""
-        settings = self._settings
-        uses = {
-            GSSAPI: settings.smarthost_gssapi,
-            "CRAM-MD5": settings.smarthost_cram_md5,
-            "PLAIN": settings.smarthost_plain,
-            "LOGIN": settings.smarthost_login,
-        }
-        return frozenset(mechanism for mechanism, wanted in uses.items() if wanted is use)
+    def _unavailable(self, offered: tuple[str, ...], refused: tuple[str, ...], usable: tuple[str, ...]) -> str:
+        possible = _possible(self.account)
+        parts = [f"offered: {' '.join(offered) or 'none'}", f"supported: {' '.join(possible)}"]
+        if never := sorted(set(possible).difference(usable)):
+            parts.append(f"not allowed here: {' '.join(never)}")
+        if refused:
+            parts.append(f"refused before: {' '.join(refused)}")
+        return f"no mechanism to log in with is left ({'; '.join(parts)})"
 
 
-def _possible(account: Account) -> frozenset[str]:
-    """The mechanisms that this account has a secret for."""
-    return frozenset((GSSAPI,) if account.gssapi else ()).union(sasl.CLIENTS if account.credentials else ())
+def mechanisms(account: Account, settings: UserSettings) -> tuple[str, ...]:
+    """Those that this account has a secret for and the settings allow, the strongest first."""
+    uses = _uses(settings)
+    return tuple(mechanism for mechanism in _possible(account) if uses[mechanism] is not Use.NEVER)
 
 
-def _unavailable(
-    offered: tuple[str, ...], refused: tuple[str, ...], never: frozenset[str], possible: frozenset[str]
-) -> str:
-    supported = [mechanism for mechanism in sasl.STRENGTH if mechanism in possible]
-    parts = [f"offered: {' '.join(offered) or 'none'}", f"supported: {' '.join(supported)}"]
-    if never:
-        parts.append(f"not allowed here: {' '.join(sorted(never))}")
-    if refused:
-        parts.append(f"refused before: {' '.join(refused)}")
-    return f"no mechanism to log in with is left ({'; '.join(parts)})"
+def _possible(account: Account) -> tuple[str, ...]:
+    having = frozenset((GSSAPI,) if account.gssapi else ()).union(sasl.CLIENTS if account.credentials else ())
+    return tuple(mechanism for mechanism in sasl.STRENGTH if mechanism in having)
+
+
+def _uses(settings: UserSettings) -> dict[str, Use]:
+    return {
+        GSSAPI: settings.smarthost_gssapi,
+        "CRAM-MD5": settings.smarthost_cram_md5,
+        "PLAIN": settings.smarthost_plain,
+        "LOGIN": settings.smarthost_login,
+    }
