@@ -8,6 +8,9 @@ from sendooway.greeting import Greeter
 from sendooway.options import HELP, Options, UsageError, endpoints, parse_options
 from sendooway.privsep.run_as import RunAsError, network_user
 
+# As a shell tells that a signal ended a program.
+_SIGINT, _SIGPIPE = 128 + 2, 128 + 13
+
 
 def main(argv: list[str] | None = None, greeter: Greeter | None = None) -> int:
     """Run the command with these arguments (None: those of the process) and return its exit status.
@@ -15,8 +18,11 @@ def main(argv: list[str] | None = None, greeter: Greeter | None = None) -> int:
     The client of a super-server may have been greeted already.
     64 for a wrong command line, 78 for a wrong configuration, each with a message of one line on standard error.
     """
+    argv = sys.argv[1:] if argv is None else argv
     try:
-        options = parse_options(sys.argv[1:] if argv is None else argv)
+        if argv and not argv[0].startswith("-"):
+            return _ask(argv[0], argv[1:])
+        options = parse_options(argv)
         if options.help:
             print(HELP, end="")
             return os.EX_OK
@@ -43,6 +49,24 @@ def main(argv: list[str] | None = None, greeter: Greeter | None = None) -> int:
     except ConfigurationError as error:
         print(f"sendooway: {error}", file=sys.stderr)
         return os.EX_CONFIG
+
+
+def _ask(name: str, argv: list[str]) -> int:
+    """Run the command of this name. Raises UsageError, ConfigurationError."""
+    from sendooway import commands
+
+    if name not in commands.NAMES:
+        raise UsageError(f"{name!r} is no command; there are {', '.join(commands.NAMES)}")
+    try:
+        status = commands.run(name, argv)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Whoever reads has had enough, as `head` has. Python must not try again at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _SIGPIPE
+    except KeyboardInterrupt:
+        return _SIGINT
+    return status
 
 
 def _check_config(options: Options) -> int:

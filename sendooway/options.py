@@ -8,6 +8,7 @@ from sendooway.config import Configuration, Listen, parse_port
 
 HELP = """\
 Usage: sendooway [OPTION]...
+   or: sendooway COMMAND [ARGUMENT]...
 Log in once, and send each mail through the smarthost of its sender address.
 
   -c, --config FILE   the configuration (default: /etc/sendooway.conf);
@@ -27,6 +28,13 @@ Log in once, and send each mail through the smarthost of its sender address.
   -h, --help          show this help, and end
   -V, --version       show the version, and end; with --verbose also those of
                       packages and libraries
+
+Commands, for every user; `sendooway COMMAND --help` tells more:
+
+  accounts            show every identity that your account files give
+  explain ADDRESS     say which account serves a sender, and why
+  check [ADDRESS]...  try the accounts out, without sending a mail
+  discover ADDRESS    find the smarthost of a mailbox, and propose an account
 
 Exit status: 0; 64 for a wrong command line; 78 for a wrong configuration.
 See sendooway(1) and sendooway.conf(5).

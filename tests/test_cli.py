@@ -1,5 +1,6 @@
 """The command: what it prints and how it ends, short of serving anybody."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import pytest
 from servers.certificates import Certificates
 
+from sendooway import commands
 from sendooway.cli import main
 from sendooway.options import HELP
 
@@ -128,3 +130,40 @@ def test_the_answers_that_serve_nobody_load_neither_network_nor_daemon() -> None
     program = "import sys; from sendooway.cli import main; main(['-h']); print(*sys.modules)"
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True, text=True)
     assert {"ssl", "socket", "argparse", "typing", "sendooway.daemon"}.isdisjoint(run.stdout.split())
+
+
+@pytest.mark.parametrize("name", commands.NAMES)
+def test_a_command_has_its_own_help(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([name, "--help"]) == 0
+    assert capsys.readouterr() == (commands.load(name).HELP, "")
+
+
+def test_what_is_neither_option_nor_command_ends_with_64(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["chekc"]) == 64
+    assert "'chekc' is no command; there are accounts, explain, check, discover" in capsys.readouterr().err
+
+
+def test_a_reader_that_stops_reading_is_no_trouble(tmp_path: Path) -> None:
+    rc = tmp_path / "rc"
+    rc.touch(0o600)
+    rc.write_text("".join(f"poll host{number}.test user me password x\n" for number in range(5000)))
+    with subprocess.Popen(
+        [sys.executable, "-m", "sendooway", "accounts", "--json", f"--source=fetchmail:{rc}"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        # With PYTHONUNBUFFERED, Python does not notice.
+        env={"PATH": os.environ["PATH"]},
+    ) as run:
+        assert run.stdout
+        assert run.stderr
+        run.stdout.read(10)
+        run.stdout.close()
+        assert run.stderr.read() == b""
+        assert run.wait() == 128 + 13
+
+
+def test_a_server_knows_nothing_of_commands() -> None:
+    program = "import sys; from sendooway import daemon, proxy, session; print(*sys.modules)"
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True, text=True)
+    loaded = run.stdout.split()
+    assert [name for name in loaded if name.startswith(("sendooway.commands", "sendooway.discovery", "dns"))] == []

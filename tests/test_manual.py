@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sendooway import config, options
+from sendooway import commands, config, options
 from sendooway.config import Encryption, parse
 from sendooway.sample import SAMPLE
 
@@ -33,9 +33,45 @@ def test_the_options_of_the_code_the_help_and_the_page_are_the_same() -> None:
     known = {f"--{name.rstrip('=')}" for name in options._LONG} | {
         f"-{letter}" for letter in options._SHORT if letter != ":"
     }
-    assert set(re.findall(r"(?<![\w-])--?[A-Za-z][\w-]*", options.HELP)) == known
-    heads = re.findall(r"^\.It (Fl .*)$", page("sendooway.1"), re.MULTILINE)
-    assert {f"-{name}" for head in heads for name in re.findall(r"Fl (-?[\w-]+)", head)} == known
+    assert options_in(options.HELP) == known
+    general, _, _ = page("sendooway.1").partition(".Sh COMMANDS\n")
+    assert heads_in(general) == known
+
+
+def options_in(help: str) -> set[str]:
+    return set(re.findall(r"(?<![\w-])--?[A-Za-z][\w-]*", help))
+
+
+def heads_in(text: str) -> set[str]:
+    """The options that have a paragraph in a part of a page."""
+    heads = re.findall(r"^\.It (Fl .*)$", text, re.MULTILINE)
+    return {f"-{name}" for head in heads for name in re.findall(r"Fl (-?[\w-]+)", head)}
+
+
+def test_the_commands_of_the_code_the_help_and_the_page_are_the_same() -> None:
+    names = set(commands.NAMES)
+    assert set(re.findall(r"^  (\w+) .*", options.HELP, re.MULTILINE)) == names
+    assert set(re.findall(r"^\.Ss (\w+)", page("sendooway.1"), re.MULTILINE)) == names
+
+
+@pytest.mark.parametrize("name", commands.NAMES)
+def test_the_options_of_a_command_its_help_and_the_page_are_the_same(name: str) -> None:
+    command = commands.load(name)
+    known = {f"--{option.rstrip('=')}" for option in command.SYNTAX.long} | {"-h", "-c"}
+    assert options_in(command.HELP) == known
+    assert command.HELP.startswith(f"Usage: sendooway {name} ")
+    assert max(map(len, command.HELP.splitlines())) <= 80
+    _, _, chapter = page("sendooway.1").partition(".Sh COMMANDS\n")
+    general, *sections = re.split(r"^\.S[sh] ", chapter, flags=re.MULTILINE)
+    section = next(text for text in sections if re.match(rf"{name}\b", text))
+    assert heads_in(general) | heads_in(section) == known
+
+
+@pytest.mark.parametrize("name", commands.NAMES)
+def test_the_page_tells_each_exit_status_of_a_command(name: str) -> None:
+    _, _, told = page("sendooway.1").partition(".Sh EXIT STATUS\n")
+    _, _, help = commands.load(name).HELP.partition("Exit status: ")
+    assert set(re.findall(r"\b(\d+)\b", help)) <= set(re.findall(r"^\.It (\d+)$", told, re.MULTILINE))
 
 
 @pytest.mark.parametrize(("name", "known"), [("sendooway.conf.5", KEYWORDS), ("sendoowayrc.5", USERS_KEYWORDS)])
