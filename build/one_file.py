@@ -6,8 +6,9 @@ says (SHIV_ROOT, SHIV_ENTRY_POINT ...), which a program that root starts must no
 - puts build/main.py in front of them: Python then imports them from within the file;
 - puts the octets that Python runs (.pyc) beside each source, for the Python that builds. Its hash is not checked at run
   time; another Python passes it over and reads the source. To inflate them costs 2 ms and saves 330,000 octets;
-- puts packages with shared objects, which the system can only load from its own files, into one archive in the file,
-  for `sendooway.unpack`;
+- leaves out the .pyc of packages that no server comes to, and of dnspython what looking for SRV records does not need;
+- puts packages with shared objects, which the system can only load from its own files, one behind the other into one
+  piece for `sendooway.one_file`: they are much alike, so that xz halves what zip would make of them;
 - adds what the file is made of (`sendooway.about`) and everybody's licence.
 
 SOURCE_DATE_EPOCH is the time of all that is in it: the same sources make the same octets.
@@ -18,6 +19,7 @@ import importlib._bootstrap_external as bootstrap
 import importlib.util
 import io
 import json
+import lzma
 import os
 import stat
 import subprocess
@@ -33,6 +35,21 @@ PACKAGES = "site-packages/"
 FIRST_SECOND = 315532800  # of 1980: a zip file knows no time before
 # gssapi has the shared objects, and nobody else needs decorator.
 NATIVE = ("gssapi", "decorator")
+# Only people's commands import it. It imports these parts of itself only for what we do not ask of it.
+UNHURRIED = ("dns",)
+UNUSED = (
+    "dns/asyncresolver.",
+    "dns/btree",
+    "dns/dnssec",
+    "dns/quic/_a",
+    "dns/quic/_c",
+    "dns/quic/_s",
+    "dns/quic/_t",
+    "dns/tsigkeyring.",
+    "dns/versioned.",
+    "dns/win32util.",
+    "dns/zone",
+)
 # Nothing that runs.
 LEFT_OUT = (".pyi", ".pyx", ".pxd", "py.typed", "/RECORD", "/INSTALLER", "/WHEEL", "/REQUESTED", "/direct_url.json")
 LICENCE_NAMES = ("LICENSE", "LICENCE", "COPYING", "NOTICE", "AUTHORS")
@@ -41,9 +58,9 @@ LICENCE_NAMES = ("LICENSE", "LICENCE", "COPYING", "NOTICE", "AUTHORS")
 class Archive:
     """A zip file whose octets depend on nothing but what is put into it."""
 
-    def __init__(self, begin: bytes, seconds: int) -> None:
+    def __init__(self, seconds: int) -> None:
         self._octets = io.BytesIO()
-        self._octets.write(begin)
+        self._octets.write(SHEBANG)
         self._zip = zipfile.ZipFile(self._octets, "w")
         self._time = time.gmtime(max(seconds, FIRST_SECOND))[:6]
 
@@ -85,14 +102,13 @@ def read_packages(zipapp: Path) -> dict[str, bytes]:
     return {
         name: octets
         for name, octets in found.items()
-        if not name.endswith((".pyc", *LEFT_OUT)) and not name.startswith(("bin/", "gssapi/tests/"))
+        if not name.endswith((".pyc", *LEFT_OUT)) and not name.startswith(("bin/", "gssapi/tests/", *UNUSED))
     }
 
 
 def main(zipapp: Path, target: Path) -> None:
-    # The same packages have the same digest in every build, and so need to be unpacked only once.
-    archive, native = Archive(SHEBANG, int(os.environ["SOURCE_DATE_EPOCH"])), Archive(b"", FIRST_SECOND)
-    versions, manifest = {}, []
+    archive = Archive(int(os.environ["SOURCE_DATE_EPOCH"]))
+    versions, manifest, native = {}, [], []
     archive.add("__main__.py", source := (ROOT / "build/main.py").read_bytes())
     archive.add("__main__.pyc", compiled("__main__.py", source))
     for name, octets in read_packages(zipapp).items():
@@ -104,19 +120,20 @@ def main(zipapp: Path, target: Path) -> None:
             if Path(name).name.upper().startswith(LICENCE_NAMES):
                 archive.add(f"licenses/{top.partition('-')[0]}/{Path(name).name}", octets)
         elif top.removesuffix(".py") in NATIVE:
-            native.add(name, octets)
+            native.append(octets)
             manifest.append(f"{len(octets)} {name}\n")
         else:
             if name.endswith(".so"):
                 sys.exit(f"{sys.argv[0]}: {name} cannot run from within the file: its package belongs into NATIVE")
             archive.add(name, octets)
-            if name.endswith(".py"):
+            if name.endswith(".py") and top not in UNHURRIED:
                 archive.add(f"{name}c", compiled(name, octets))
     about = {"commit": commit(), "packages": {name: versions[name] for name in sorted(versions) if name != "sendooway"}}
     archive.add("about.json", json.dumps(about, indent=1).encode())
     if manifest:
-        packed = native.octets()
-        archive.add("native.zip", packed, compressed=False)
+        # The same packages have the same digest in every build, and so need to be unpacked only once.
+        packed = lzma.compress(b"".join(native), preset=9 | lzma.PRESET_EXTREME)
+        archive.add("native.xz", packed, compressed=False)
         digest = hashlib.sha256(packed).hexdigest()
         archive.add("native.txt", f"{digest}\n{''.join(manifest)}".encode(), compressed=False)
     target.write_bytes(archive.octets())

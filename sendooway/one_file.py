@@ -179,19 +179,23 @@ def _make_folder(path: str) -> None:
 def _fill(folder: str, digest: str, sizes: dict[str, int]) -> None:
     """Unpack beside it, then give it its name: so it is there in full, or not at all."""
     import hashlib
-    import io
     import shutil
     import tempfile
-    import zipfile
 
-    packed = read("native.zip")
+    try:
+        import lzma
+    except ImportError as error:
+        raise UnpackError("unpacking gssapi needs Python's own module lzma, which is missing here") from error
+
+    packed = read("native.xz")
     if packed is None or hashlib.sha256(packed).hexdigest() != digest:
         raise UnpackError(_REPLACED)
+    octets = memoryview(lzma.decompress(packed))
     new = tempfile.mkdtemp(prefix=".new-", dir=os.path.dirname(folder))
     try:
-        with zipfile.ZipFile(io.BytesIO(packed)) as archive:
-            for name in sizes:
-                _write(new, name, archive.read(name))
+        for name, size in sizes.items():
+            _write(new, name, octets[:size])
+            octets = octets[size:]
         os.chmod(new, 0o755)  # noqa: S103
         try:
             os.rename(new, folder)
@@ -214,7 +218,7 @@ def _remove_older(cache: str, digest: str) -> None:
                 shutil.rmtree(entry.path, ignore_errors=True)
 
 
-def _write(folder: str, name: str, octets: bytes) -> None:
+def _write(folder: str, name: str, octets: memoryview) -> None:
     path = folder
     for part in name.split("/")[:-1]:
         path = f"{path}/{part}"

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from servers.name_server import NameServer
 from servers.processes import accepts, free_port, wait_until
 from servers.program import ONE_FILE, ROOT
 from servers.scripted import ScriptedSmarthost
@@ -34,6 +35,16 @@ except one_file.UnpackError as error:
     sys.exit(f"UnpackError: {{error}}")
 import gssapi
 print(gssapi.__file__)
+"""
+
+
+# With the parts of dnspython that are in the file.
+ASK_DNS = """\
+import sys
+sys.path.insert(0, {file!r})
+from sendooway.discovery.dns import Dns
+from sendooway.net.deadline import Deadline
+print(Dns(("127.0.0.1", {port})).ask(("_submissions._tcp.moon.test", "_submission._tcp.moon.test"), Deadline(30)))
 """
 
 
@@ -87,7 +98,14 @@ def test_it_is_small_and_holds_every_licence() -> None:
     assert ONE_FILE.stat().st_size < 1_500_000
     with zipfile.ZipFile(ONE_FILE) as packed:
         licensed = {name.split("/")[1] for name in packed.namelist() if name.startswith("licenses/")}
-    assert licensed == {"sendooway", "certifi", "decorator", "gssapi", "python_pam"}
+    assert licensed == {"sendooway", "certifi", "decorator", "dnspython", "gssapi", "python_pam"}
+
+
+def test_it_can_ask_for_srv_records() -> None:
+    with NameServer({"_submissions._tcp.moon.test": ("0 0 465 smtp.moon.test.",)}) as server:
+        done = run(*PYTHON, "-c", ASK_DNS.format(file=str(ONE_FILE), port=server.port))
+    assert "port=465, host='smtp.moon.test'" in done.stdout, done.stderr
+    assert "no such record" in done.stdout
 
 
 def test_two_builds_are_the_same_octets(tmp_path: Path) -> None:
