@@ -53,14 +53,18 @@ def parse(text: str, file: str, owner: Identity) -> tuple[Entry, ...]:
 
 def _retriever(poll: Poll, user: User, owner: Identity) -> Retriever:
     names = [here if there is None else (here, there) for here, there in user.local_names] or [owner.name]
+    username = _remote(user, owner)
+    password = user.password
+    if password is None and poll.passwordless:
+        password = Secret(username.encode("utf-8", "surrogateescape"))
     return Retriever(
         server=poll.server,
         via=poll.via,
         port=poll.port,
         protocol=poll.protocol,
         ssl=user.ssl,
-        username=_remote(user, owner),
-        password=user.password,
+        username=username,
+        password=password,
         local_names=(*names, "*") if user.wildcard else tuple(names),
     )
 

@@ -9,8 +9,9 @@
 Words are apart by blanks, line ends and `, ; :`. Some words are noise. `user`, `pass`, `is`, `to` and `=` make a string
 of the next word, whatever it is. The comments that begin with `#sendooway:` are kept, with the user they stand in.
 
-One thing that fetchmail accepts is an error here: a comment on a last line that has no line end. fetchmail takes its
-words for strings, which nobody who wrote them meant.
+A comment needs its line end: without one, at the end of a file, its words are strings. Two things are errors here that
+fetchmail accepts: such strings where they read `#sendooway:`, and a second user in `defaults`, of which it makes a
+server without a name.
 """
 
 import re
@@ -51,13 +52,17 @@ class User:
 
 @dataclass(frozen=True, slots=True)
 class Poll:
-    """One server entry; it has at least one user. `port` is a number or the name of a service, as written."""
+    """One server entry; it has at least one user. `port` is a number or the name of a service, as written.
+
+    `passwordless`: fetchmail gives the user's name as the password where there is none, as it will not be asked for it.
+    """
 
     server: str
     via: str | None
     skip: bool
     protocol: str
     port: str | None
+    passwordless: bool
     users: tuple[User, ...]
     line: int
 
@@ -179,14 +184,14 @@ _JOINED = (
 
 _PROTOCOLS = ("auto", "pop2", "sdps", "pop3", "imap", "apop", "rpop", "etrn", "odmr", "kpop")
 
-_AUTHENTICATIONS = (
-    *("any", "gssapi", "kerberos_v4", "kerberos4", "kerberos_v5", "kerberos5", "kerberos", "ssh", "external"),
-    *("otp", "opie", "cram", "cram-md5", "msn", "ntlm"),
-)
+# With these, and with ETRN, fetchmail takes the user's name for a password that is missing.
+_PASSWORDLESS = ("gssapi", "kerberos_v5", "kerberos5", "ssh", "external", "otp", "opie")
+
+_AUTHENTICATIONS = ("any", *_PASSWORDLESS, "cram", "cram-md5", "msn", "ntlm")
 
 _NOISE = frozenset(("with", "and", "has", "wants", "options"))
 
-_KEYWORDS: dict[str, _Kind | str] = {
+KEYWORDS: dict[str, _Kind | str] = {
     **{
         name: name
         for name in (
@@ -207,7 +212,7 @@ _KEYWORDS: dict[str, _Kind | str] = {
 _TOKEN = re.compile(
     r"""
     (?: [;:,\ \t\r\n] | \\\n )*+
-    (?: (?P<comment> \# [^\n]*+ \n? )
+    (?: (?P<comment> \# [^\n]*+ \n )
       | (?P<quoted> " [^"=;:,\ \t\r\n]*+ (?: [^"] [^"]*+ " | " (?! [^=;:,\ \t\r\n] ) )
                   | ' [^'=;:,\ \t\r\n]*+ (?: [^'] [^']*+ ' | ' (?! [^=;:,\ \t\r\n] ) ) )
       | (?P<word> [^=;:,\ \t\r\n]++ )
@@ -253,10 +258,12 @@ def _scan(text: str) -> Iterator[tuple[_Kind | str, str, int]]:
         raw = match[group]
         offset = match.start(group)
         kind: _Kind | str
-        if group == "word" and not string_next:
+        if group == "word" and text[offset : offset + len(_ANNOTATION)].lower() == _ANNOTATION:
+            kind = _Kind.UNENDED_COMMENT
+        elif group == "word" and not string_next:
             if raw in _NOISE:
                 continue
-            kind = _KEYWORDS.get(raw, _Kind.STRING)
+            kind = KEYWORDS.get(raw, _Kind.STRING)
             if kind == "pass" and authentication_next and raw == "password":
                 kind = _Kind.AUTHENTICATION
             elif kind is _Kind.STRING:
@@ -271,9 +278,7 @@ def _scan(text: str) -> Iterator[tuple[_Kind | str, str, int]]:
         elif group == "equals":
             kind = _Kind.EQUALS
         elif group == "comment":
-            if not raw.endswith("\n"):
-                yield _Kind.UNENDED_COMMENT, "", offset
-            elif raw[: len(_ANNOTATION)].lower() == _ANNOTATION:
+            if raw[: len(_ANNOTATION)].lower() == _ANNOTATION:
                 yield _Kind.ANNOTATION, raw[len(_ANNOTATION) :], offset
             continue
         else:
@@ -288,6 +293,21 @@ def _scan(text: str) -> Iterator[tuple[_Kind | str, str, int]]:
     yield ("no" if negated else _Kind.END), "", len(text)
 
 
+def _is_port(text: str) -> bool:
+    """Whether fetchmail finds a port in this: a number as strtol(3) reads it, or a service that this system knows."""
+    if text == "kpop":
+        return True  # the only one that fetchmail knows by itself
+    if re.fullmatch(r"[ \t\n\v\f\r]*\+?0*[0-9]{1,5}", text):
+        return 0 < int(text) <= 65535
+    import socket  # only where a service has a name
+
+    try:
+        socket.getservbyname(text, "tcp")
+    except (OSError, ValueError):  # ValueError: a lone surrogate
+        return False
+    return True
+
+
 def _is_number(word: str) -> bool:
     return word.isascii() and word.removeprefix("-").isdigit()
 
@@ -295,12 +315,13 @@ def _is_number(word: str) -> bool:
 class _Mailbox:
     """The options of one user as they are being read: name of the option to its argument; `yes` or `no` for flags."""
 
-    __slots__ = ("annotations", "line", "local_names", "options")
+    __slots__ = ("annotations", "folders", "line", "local_names", "options")
 
     def __init__(self, line: int, annotations: list[Annotation]) -> None:
         self.line = line
         self.annotations = annotations
         self.options: dict[str, str] = {}
+        self.folders = 0
         self.local_names: list[tuple[str, str | None]] = []
 
     def add(self, names: list[tuple[str, str | None]]) -> None:
@@ -326,13 +347,17 @@ class _Parser:
     """Reads the grammar from the top; the current token is `kind` with `value` and `offset`."""
 
     def __init__(self, text: str, file: str) -> None:
+        self.text = text
         self.tokens = _scan(text)
+        self.comment_unended = False
         self.name = file
         self.line_starts = [0, *(match.end() for match in re.finditer("\n", text))]
         self.stray: list[list[Annotation]] = [[]]
         self.annotations = self.stray[0]
         self.defaults: _Mailbox | None = None
         self.polls: list[Poll] = []
+        self.idle: _Mailbox | None = None
+        self.idle_folders = 0
         self.advance()
 
     def advance(self) -> None:
@@ -341,13 +366,15 @@ class _Parser:
         while self.kind is _Kind.ANNOTATION:
             self.annotations.append(Annotation(self.value, self.line_of(self.offset)))
             self.kind, self.value, self.offset = next(self.tokens)
+        if self.text.startswith("#", self.offset):
+            self.comment_unended = True
 
     def line_of(self, offset: int) -> int:
         return bisect_right(self.line_starts, offset)
 
     def error(self, reason: str, offset: int | None = None) -> AccountsError:
         """An error at an offset, or else at the current token."""
-        if self.kind is _Kind.UNENDED_COMMENT:
+        if self.comment_unended:
             reason = "a comment needs a line end: add one at the end of the file"
         return AccountsError(Origin(self.name, self.line_of(self.offset if offset is None else offset)), reason)
 
@@ -366,19 +393,32 @@ class _Parser:
                     self.entry()
                 case _:
                     raise self.expected("`poll`, `skip`, `defaults`, `set` or an option of the entry")
+        if self.idle and (self.idle_folders > 1 or sum(len(poll.users) for poll in self.polls) > 1):
+            raise AccountsError(
+                Origin(self.name, self.idle.line), "`idle` needs to be the only folder of the only user"
+            )
         return RunControl(tuple(self.polls), tuple(tuple(stretch) for stretch in self.stray if stretch))
 
     def entry(self) -> None:
         keyword, line = self.kind, self.line_of(self.offset)
-        if keyword == "defaults" and (self.polls or self.defaults):
-            raise self.error("`defaults` may stand once, before all other entries")
+        if keyword == "defaults":
+            self.only_first(self.offset)
         self.annotations = []
         first = _Mailbox(line, self.annotations)
         self.advance()
-        server = "defaults" if keyword == "defaults" else self.string()
+        if keyword != "defaults":
+            offset = self.offset
+            server = self.string()
+            if server == "defaults":
+                # A server of this name cannot be polled: fetchmail takes it for the word.
+                keyword = server
+                self.only_first(offset)
         server_options: dict[str, str] = {}
         while self.kind in _SERVER_OPTIONS:
-            server_options |= self.option(_SERVER_OPTIONS)
+            option = self.option(_SERVER_OPTIONS)
+            if option.get("port") == "kpop" and server_options.get("auth") == "password":
+                option["auth"] = "kerberos_v5"
+            server_options |= option
         if keyword == "defaults":
             self.defaults, *others = self.users(first)
             if others:
@@ -388,6 +428,16 @@ class _Parser:
         else:
             defaults = self.defaults or _Mailbox(line, [])
             options = defaults.options | server_options
+            if not _is_port(options.get("port", "1")):
+                raise AccountsError(
+                    Origin(self.name, line),
+                    "the port or service must be a number from 1 to 65535, or a service that is known here",
+                )
+            mailboxes = list(self.users(first))
+            for mailbox in mailboxes:
+                if (defaults.options | mailbox.options).get("idle") == "yes":
+                    self.idle = mailbox
+                    self.idle_folders = mailbox.folders or defaults.folders
             self.polls.append(
                 Poll(
                     server=server,
@@ -395,7 +445,9 @@ class _Parser:
                     skip=keyword == "skip",
                     protocol=options.get("protocol", "auto"),
                     port=options.get("port"),
-                    users=tuple(mailbox.user(defaults) for mailbox in self.users(first)),
+                    passwordless=keyword != "skip"
+                    and (options.get("protocol") == "ETRN" or options.get("auth") in _PASSWORDLESS),
+                    users=tuple(mailbox.user(defaults) for mailbox in mailboxes),
                     line=line,
                 )
             )
@@ -403,6 +455,10 @@ class _Parser:
             raise self.error("this option of the server must stand before its users and their options")
         if self.kind == "user":
             raise self.error("the options of the first user need a `user` before them, too")
+
+    def only_first(self, offset: int) -> None:
+        if self.polls or self.defaults:
+            raise self.error("`defaults` may stand once, before all other entries", offset)
 
     def users(self, first: _Mailbox) -> Iterator[_Mailbox]:
         """The users of an entry. What annotates the entry before its first user belongs to the first."""
@@ -437,7 +493,9 @@ class _Parser:
                     self.take("here")
                     mailbox.add(names)
             elif self.kind in _USER_OPTIONS:
-                mailbox.options |= self.option(_USER_OPTIONS)
+                options = self.option(_USER_OPTIONS)
+                mailbox.folders += int(options.get("folder", "0"))
+                mailbox.options |= options
             else:
                 return
 
@@ -450,7 +508,7 @@ class _Parser:
         return names
 
     def option(self, table: dict[str, _Argument]) -> dict[str, str]:
-        """One option of a table: its name and its argument, or `yes` or `no` for a flag. (Of a list, the last.)"""
+        """One option of a table: its name and its argument, `yes` or `no` for a flag, of a list how many there are."""
         name = self.kind
         if not isinstance(name, str) or name not in table:
             raise self.expected("the name of an option")
@@ -462,22 +520,24 @@ class _Parser:
             self.take(_Kind.EQUALS)
         elif argument is _Argument.ENVELOPE:
             self.take(_Kind.NUMBER)
-        offset = self.offset
+        number = self.kind is _Kind.NUMBER
         value = self.value_of(argument)
         match argument:
             case _Argument.STRINGS | _Argument.NUMBERS:
+                count = 1
                 while self.kind in argument.kinds:
-                    value = self.value_of(argument)
+                    self.advance()
+                    count += 1
+                value = str(count)
             case _Argument.PROTOCOL if value in ("kpop", "KPOP"):
                 return {name: "POP3", "port": "kpop"}
             case _Argument.PROTOCOL:
                 value = {"sdps": "POP3", "auto": "auto"}.get(value.lower(), value.upper())
+            case _Argument.AUTHENTICATION if value == "any":
+                return {}  # for fetchmail this is the same as nothing: it does not change what the defaults say
             case _Argument.PORT | _Argument.SERVICE:
                 name = "port"
-                if _is_number(value):
-                    # fetchmail's numbers may begin with zeros.
-                    if not (len(value) <= 9 and 1 <= int(value) <= 65535):
-                        raise self.expected(argument.words, offset)
+                if number and len(value) <= 9:
                     value = str(int(value))
         return {name: value}
 

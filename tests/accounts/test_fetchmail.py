@@ -172,6 +172,14 @@ def test_every_mailbox_is_listed_with_what_it_says_itself() -> None:
     ]
 
 
+def test_where_fetchmail_needs_no_password_the_name_of_the_user_stands_for_it() -> None:
+    text = "poll a auth gssapi user bob user carol pass c poll d proto etrn\nskip e auth ssh\n"
+    entries = fetchmail.parse(text, "rc", ALICE)
+    passwords = [entry.retriever.password if entry.retriever else None for entry in entries]
+    assert passwords == [Secret(b"bob"), Secret(b"c"), Secret(b"alice"), None]
+    assert isinstance(parse(text + annotations(SERVER, ADDRESS), "rc")[0], Unusable)
+
+
 def test_accounts_outside_all_entries_have_no_mailbox() -> None:
     text = annotations(SERVER, "noAuth", ADDRESS)
     assert [entry.retriever for entry in fetchmail.parse(text, "rc", ALICE)] == [None]

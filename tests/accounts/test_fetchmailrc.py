@@ -1,19 +1,21 @@
 """What fetchmail's own grammar means. The same table is shown to the real fetchmail, where there is one."""
 
 import os
-import shutil
-import subprocess
+import pwd
+import re
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import pytest
-from hypothesis import given
+from accounts import fetchmail_files
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from servers import fetchmail as real_fetchmail
 
-from sendooway.accounts import fetchmailrc
+from sendooway.accounts import fetchmail, fetchmailrc
 from sendooway.accounts.account import AccountsError, Origin
 from sendooway.accounts.fetchmailrc import RunControl
+from sendooway.auth.identity import Identity
 
 # A server: name, skip, via, protocol, port, and its users: remote name, password, local names, ssl.
 User = tuple[str | None, str | None, list[str | tuple[str, str]], bool]
@@ -109,6 +111,38 @@ ACCEPTED: list[tuple[str, list[Server]]] = [
     ("defaults is * poll a user b is c\n", [server(user(names=["c", "*"]))]),
     ("set daemon 5 set no syslog set nobouncemail poll a user b set logfile=x\n", [server(user())]),
     ("set postmaster = user set properties = 5 set invisible\n", []),
+    ("poll 'defaults' pass p skip a user b\n", [server(user("b", "p"), skip=True)]),
+    # What people's files look like.
+    ("\tpoll\ta\tuser\tb\tpass\tc", [server(user("b", "c"))]),
+    ("poll a user b pass c#d", [server(user("b", "c#d"))]),
+    ("poll a user b pass #c", [server(user("b", "#c"))]),
+    ("poll a user b is c # d", [server(user(names=["c", "#", "d"]))]),
+    ("poll a\r\nproto imap\r\n\r\nuser b\r\npass 'c d'\r\n", [server(user("b", "c d"), protocol="IMAP")]),
+    ("poll a user b pass 'c\r\nd'\r\n", [server(user("b", "c\r\nd"))]),
+    ("poll a user b pass c\\\n ssl\n", [server(user("b", "c", ssl=True))]),
+    ("poll a with proto imap and options no dns user b wants ssl\n", [server(user(ssl=True), protocol="IMAP")]),
+    (
+        "poll a proto pop3, user b, with password c, is d here;\n",
+        [server(user("b", "c", names=["d"]), protocol="POP3")],
+    ),
+    ('poll "a" service "993" user "b" pass "imap" is "poll" here\n', [server(user("b", "imap", ["poll"]), port="993")]),
+    ("poll 'a b' user 1 pass 2 user 3 pass -4\n", [server(user("1", "2"), user("3", "-4"), name="a b")]),
+    ("poll a user 'ä€' pass \udcff\n", [server(user("ä€", "\udcff"))]),
+    (
+        "defaults user b pass c ssl poll a poll d user e no ssl\n",
+        [server(user("b", "c", ssl=True)), server(user("e", "c"), name="d")],
+    ),
+    (
+        "poll a auth ssh user b poll c proto etrn user d pass e skip f auth ssh\n",
+        [server(user()), server(user("d", "e"), name="c", protocol="ETRN"), server(name="f", skip=True)],
+    ),
+    ("defaults auth external poll a auth any user b\n", [server(user())]),
+    (
+        "poll a service '0110' user b poll c service pop3s\n",
+        [server(user(), port="0110"), server(name="c", port="pop3s")],
+    ),
+    ("poll a user b idle folder c\n", [server(user())]),
+    ("defaults idle poll a user b no idle user c no idle\n", [server(user(), user("c"))]),
 ]
 
 REJECTED: list[tuple[str, int, str]] = [
@@ -127,9 +161,9 @@ REJECTED: list[tuple[str, int, str]] = [
     ("poll a user b no dns\n", 1, "before its users"),
     ("poll a pass b user c\n", 1, "need a `user` before them"),
     ("poll a port b\n", 1, "a port number from 1 to 65535 expected"),
-    ("poll a port 65536\n", 1, "a port number"),
-    ("poll a port 0\n", 1, "a port number"),
-    ("poll a port 9999999999\n", 1, "a port number"),
+    ("poll a port 65536\n", 1, "a number from 1 to 65535"),
+    ("poll a port 0\n", 1, "a number from 1 to 65535"),
+    ("poll a port 9999999999\n", 1, "a number from 1 to 65535"),
     ("poll a service imap\n", 1, "or a service"),
     ("poll a proto Imap\n", 1, "a protocol"),
     ("poll a auth plain\n", 1, "authenticate"),
@@ -148,13 +182,22 @@ REJECTED: list[tuple[str, int, str]] = [
     ("poll a user b defaults user c\n", 1, "before all other"),
     ("defaults user a poll b user c defaults\n", 1, "before all other"),
     ("poll a user b\n# no line end", 2, "needs a line end"),
+    ("poll a user b\n#sendooway:server c", 2, "needs a line end"),
+    ("poll a\nservice nonsense\n", 1, "a service that is known here"),
+    ("poll a service ''\n", 1, "a service that is known here"),
+    ("poll a service '0'\n", 1, "a number from 1 to 65535"),
+    ("poll a auth kerberos_v4\n", 1, "authenticate"),
+    ("poll a user b poll 'defaults' user c\n", 1, "before all other"),
+    ("poll a user b\nuser c idle\n", 2, "`idle` needs"),
+    ("defaults folder b c\npoll a idle\n", 2, "`idle` needs"),
 ]
 
 MORE_REJECTED: list[tuple[str, int, str]] = [
-    # fetchmail writes a dump that is no Python.
+    # fetchmail makes a server without a name of this.
     ("defaults user a user b poll c\n", 1, "one `user` only"),
+    ("defaults defaults poll c\n", 1, "`defaults` may stand once"),
     # fetchmail takes these words for strings.
-    ("poll a user b pass #c", 1, "needs a line end"),
+    ("poll a user b is c #sendooway:server d", 1, "needs a line end"),
 ]
 
 
@@ -164,7 +207,7 @@ def servers(run_control: RunControl) -> list[Server]:
         users = []
         for one in poll.users:
             names = [here if there is None else (here, there) for here, there in one.local_names]
-            password = None if one.password is None else one.password.octets.decode()
+            password = None if one.password is None else one.password.octets.decode("utf-8", "surrogateescape")
             users.append((one.remote, password, [*names, "*"] if one.wildcard else names, one.ssl))
         found.append((poll.server, poll.skip, poll.via, poll.protocol, poll.port, users))
     return found
@@ -267,49 +310,61 @@ def test_any_text_is_read_or_an_error(text: str) -> None:
         fetchmailrc.parse(text, "rc")
 
 
-def real_fetchmail(text: str, folder: Path) -> list[dict[str, Any]] | None:
-    """The servers that fetchmail itself finds, or None where it rejects the file."""
-    file = folder / "fetchmailrc"
-    file.touch(mode=0o600)
-    file.write_bytes(text.encode("utf-8", "surrogateescape"))
-    environment = {"HOME": str(folder), "LC_ALL": "C", "PATH": os.environ["PATH"]}
-    command = ["fetchmail", "--configdump", "-f", str(file)]
-    ran = subprocess.run(
-        command, capture_output=True, text=True, env=environment, stdin=subprocess.DEVNULL, check=False
+# The real fetchmail
+
+needs_fetchmail = pytest.mark.skipif(bool(real_fetchmail.why_not()), reason=real_fetchmail.why_not())
+
+# fetchmail takes the name of the user who runs it for what is missing.
+ME = pwd.getpwuid(os.getuid()).pw_name
+
+
+def dumped(text: str) -> list[bytes] | str:
+    """What fetchmail would print of what we read, or the reason why we do not."""
+    try:
+        run_control = fetchmailrc.parse(text, "rc")
+    except AccountsError as error:
+        return error.reason
+    entries = fetchmail.parse(re.sub("#sendooway:", "#", text, flags=re.IGNORECASE), "rc", Identity(ME, 0, 0, "/"))
+    retrievers = iter([entry.retriever for entry in entries if entry.retriever])
+    return real_fetchmail.show(
+        [(number, next(retrievers)) for number, poll in enumerate(run_control.polls) for _ in poll.users]
     )
-    if ran.returncode:
-        return None
-    dump: dict[str, Any] = {}
-    exec(ran.stdout, dump)  # noqa: S102 -- it prints Python for just this purpose
-    found = dump["fetchmailrc"]["servers"]
-    assert isinstance(found, list)
-    return found
 
 
-needs_fetchmail = pytest.mark.skipif(not shutil.which("fetchmail"), reason="fetchmail is not installed")
-
-
-@pytest.mark.slow
-@needs_fetchmail
-def test_the_real_fetchmail_reads_the_same(tmp_path: Path) -> None:
-    for text, expected in ACCEPTED:
-        found = real_fetchmail(text, tmp_path)
-        assert found is not None, text
-        assert len(found) == len(expected)
-        for theirs, (name, skip, via, protocol, port, users) in zip(found, expected, strict=True):
-            assert theirs["pollname"] == name
-            assert bool(theirs["active"]) is not skip
-            assert (theirs["via"], theirs["protocol"], theirs["service"]) == (via, protocol, port)
-            for their_user, (remote, password, names, ssl) in zip(theirs["users"], users, strict=True):
-                assert (their_user["password"], bool(their_user["ssl"])) == (password, ssl)
-                if remote is not None:
-                    assert their_user["remote"] == remote
-                if names and names != ["*"]:
-                    assert their_user["localnames"] == names
+def agrees(text: str, folder: Path) -> bool:
+    """Whether fetchmail accepts a text, after a look that we read the same."""
+    theirs = real_fetchmail.dump(text.encode("utf-8", "surrogateescape"), folder)
+    ours = dumped(text)
+    if isinstance(ours, str):
+        assert theirs is None or any(reason in ours for _, _, reason in MORE_REJECTED), ours
+    elif any(not line.isascii() or rb"\0x" in line for line in ours):
+        # What fetchmail prints of octets that are not ASCII is broken.
+        assert theirs is not None
+        assert [line.split()[0] for line in theirs] == [line.split()[0] for line in ours]
+    else:
+        assert theirs == ours
+    return theirs is not None
 
 
 @pytest.mark.slow
 @needs_fetchmail
-def test_the_real_fetchmail_rejects_the_same(tmp_path: Path) -> None:
+def test_the_real_fetchmail_reads_the_tables_as_we_do(tmp_path: Path) -> None:
+    for text, _ in ACCEPTED:
+        assert agrees(text, tmp_path), text
     for text, _, _ in REJECTED:
-        assert real_fetchmail(text, tmp_path) is None, text
+        assert not agrees(text, tmp_path), text
+
+
+@pytest.mark.slow
+@needs_fetchmail
+def test_the_real_fetchmail_reads_random_files_as_we_do(tmp_path_factory: pytest.TempPathFactory) -> None:
+    folder = tmp_path_factory.mktemp("fetchmail")
+    accepted = []
+
+    @settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
+    @given(st.one_of(fetchmail_files.valid, fetchmail_files.nearly_valid))
+    def check(text: str) -> None:
+        accepted.append(agrees(text, folder))
+
+    check()
+    assert 0.1 < sum(accepted) / len(accepted) < 0.9, "files of both kinds are needed"
