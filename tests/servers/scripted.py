@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from types import TracebackType
+from typing import NoReturn
 
 
 class Stage(Enum):
@@ -41,6 +42,9 @@ class Fault(Enum):
     HANG = "say nothing until the other side goes away"
     CLOSE = "close the connection"
     RESET = "reset the connection"
+    HALF_CLOSE = "say that nothing more will come, and listen on"
+    SLOW = "begin a reply and send an octet of it now and then, without end"
+    ENDLESS = "send lines of a reply as fast as they are taken, without end"
 
 
 Answer = bytes | Fault
@@ -119,6 +123,10 @@ class ScriptedSmarthost:
         if not answers:
             return USUAL[stage]
         return answers.pop(0) if len(answers) > 1 else answers[0]
+
+    def script(self, answers: Mapping[Stage, Sequence[Answer]]) -> None:
+        """From now on answer so."""
+        self._answers = {stage: list(answer) for stage, answer in answers.items()}
 
     def has_answer(self, stage: Stage) -> bool:
         return stage in self._answers
@@ -206,12 +214,29 @@ class _Session:
                     self.receive()
             case Fault.CLOSE:
                 raise _Ended
+            case Fault.HALF_CLOSE:
+                self.connection.shutdown(socket.SHUT_WR)
+                while True:
+                    self.receive()
+            case Fault.SLOW:
+                self.connection.sendall(b"250-")
+                self.repeat(b"x", 0.02)
+            case Fault.ENDLESS:
+                self.repeat(b"250-and more\r\n" * 1000, 0)
             case Fault.RESET:
                 self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                 raise _Ended
             case bytes():
                 self.send(answer)
-                return answer[:1] in (b"2", b"3")
+                if answer.startswith(b"421"):  # by which a server says that it closes (RFC 5321, 3.8)
+                    raise _Ended
+        return answer[:1] in (b"2", b"3")
+
+    def repeat(self, octets: bytes, seconds: float) -> NoReturn:
+        """Until the other side goes away, with so much time between."""
+        while not select.select([self.stop], [], [], seconds)[0]:
+            self.connection.sendall(octets)
+        raise _Ended
 
     def authenticate(self, line: bytes) -> None:
         if self.smarthost.has_answer(Stage.AUTH):

@@ -1,0 +1,258 @@
+"""Every stage of both dialogues, and at each all that a peer can do wrong.
+
+One server stands it all: whatever happened in one session, the next mail goes through, and at the end the proxy has as
+many threads and descriptors as before, and no agent is left.
+"""
+
+import os
+import pwd
+import smtplib
+import socket
+import ssl
+import struct
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import pytest
+from end_to_end.conftest import basic_configuration
+from end_to_end.messages import HEADER
+from servers.certificates import Certificates
+from servers.processes import wait_until
+from servers.program import Sendooway
+from servers.scripted import Answer, Fault, ScriptedSmarthost, Stage
+
+pytestmark = pytest.mark.slow
+
+CONTENT = HEADER + b"Hello.\r\n"
+LOGIN = "alice-moon"
+ME = (pwd.getpwuid(os.geteuid()).pw_name, "not checked")
+
+CONFIGURATION = """\
+authBackend = none
+timeout = 1
+loginTimeout = 5
+maxErrors = 5
+smarthostMapping = direct:* localhost {port} alice-moon moon-secret tls
+"""
+
+
+@dataclass
+class Scene:
+    sendooway: Sendooway
+    smarthost: ScriptedSmarthost
+    trusted: ssl.SSLContext
+
+    def connect(self) -> smtplib.SMTP:
+        client = smtplib.SMTP("localhost", self.sendooway.port, local_hostname="client.test", timeout=30)
+        client.starttls(context=self.trusted)
+        client.login(*ME)
+        return client
+
+    def figures(self) -> tuple[int, int, int]:
+        """Threads and descriptors of the proxy, and agents."""
+        (proxy,) = self.sendooway.role("proxy")
+        folder = Path(f"/proc/{proxy.pid}")
+        return len(os.listdir(folder / "task")), len(os.listdir(folder / "fd")), len(self.sendooway.role("agent"))
+
+
+@pytest.fixture(scope="module")
+def scene(certificates: Certificates, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
+    server_context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    server_context.load_cert_chain(certificates.good.certificate, certificates.good.key)
+    trusted = ssl.create_default_context(cafile=str(certificates.authority))
+    with ScriptedSmarthost(tls=server_context) as smarthost:
+        text = basic_configuration(certificates) + CONFIGURATION.format(port=smarthost.port)
+        with Sendooway(tmp_path_factory.mktemp("matrix"), text) as sendooway:
+            scene = Scene(sendooway, smarthost, trusted)
+            send_a_mail(scene, scene.connect())
+            wait_until(lambda: scene.figures()[0] == 1, "the end of the first session")
+            before = scene.figures()
+            yield scene
+            wait_until(lambda: scene.figures() == before, f"the figures from before, {before}")
+
+
+def send_a_mail(scene: Scene, client: smtplib.SMTP) -> None:
+    """All is well: it arrives as it is, and is said to have arrived."""
+    scene.smarthost.script({})
+    client.sendmail("alice@moon.test", ["bob@mars.test"], CONTENT)
+    mail = scene.smarthost.mails[-1]
+    assert mail.complete
+    assert mail.data.partition(b";\r\n\t")[2].partition(b"\r\n")[2] == CONTENT + b".\r\n"
+    client.quit()
+
+
+# The smarthost
+
+FAULTS: dict[str, Answer] = {
+    "reset": Fault.RESET,
+    "closed": Fault.CLOSE,
+    "half-closed": Fault.HALF_CLOSE,
+    "silent": Fault.HANG,
+    "slow": Fault.SLOW,
+    "endless": Fault.ENDLESS,
+    "garbage": b"\x00\xff\x1b[2J%s\r\r\n\n220\r\n",
+    "421": b"421 4.3.2 Going down",
+    "contradicting": b"250-one\r\n550 two",
+    "10 MB": b"250 " + b"x" * 10_000_000,
+}
+
+# As the client and the log are told.
+BEFORE_THE_MAIL = {
+    Stage.GREETING: "greeting",
+    Stage.EHLO: "EHLO",
+    Stage.STARTTLS: "STARTTLS",
+    Stage.TLS: "TLS",
+    Stage.AUTH: "login",
+}
+WITHIN = (Stage.MAIL, Stage.RCPT, Stage.DATA, Stage.BODY, Stage.DOT, Stage.OTHER)
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("stage", BEFORE_THE_MAIL, ids=lambda stage: stage.name)
+def test_a_fault_on_the_way_to_the_smarthost(scene: Scene, stage: Stage, fault: str) -> None:
+    client = scene.connect()
+    scene.smarthost.script({stage: [FAULTS[fault]]})
+    begin, logged = time.monotonic(), len(scene.sendooway.log)
+    code, octets = client.mail("alice@moon.test")
+    # One deadline for the phase, not one for each octet.
+    assert time.monotonic() - begin < 15
+    assert (code, octets[:5]) in ((451, b"4.4.1"), (454, b"4.7.0"))
+    told = octets.decode()
+    for word in (f"localhost:{scene.smarthost.port}", f"account {LOGIN}", f"{BEFORE_THE_MAIL[stage]}: "):
+        assert word in told
+    assert len(told) < 2000
+    assert told.isprintable() or "\n" in told
+    assert "smarthost-failed" in scene.sendooway.log[logged:]
+    assert client.rcpt("bob@mars.test")[0] == 503
+    send_a_mail(scene, client)
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("stage", WITHIN, ids=lambda stage: stage.name)
+def test_a_fault_within_the_mail(scene: Scene, stage: Stage, fault: str) -> None:
+    client = scene.connect()
+    scene.smarthost.script({stage: [FAULTS[fault]]})
+    mails = len(scene.smarthost.mails)
+    # Each command has a reply, of which none may be the smarthost's success where it had none.
+    replies = [client.mail("alice@moon.test"), client.rcpt("bob@mars.test")]
+    if stage is Stage.OTHER:
+        replies.append(client.docmd("XFOO"))
+    replies.append(client.docmd("DATA"))
+    if replies[-1][0] == 354:
+        client.send(CONTENT + b"x" * 70_000 + b"\r\n.\r\n")
+        replies.append(client.getreply())
+    first = next(index for index, (code, _) in enumerate(replies) if code >= 400)
+    code, octets = replies[first]
+    # A smarthost that says 421 is heard, one that says nonsense is not.
+    assert code == 421 if fault == "421" else code == 451
+    if fault != "421":
+        assert octets[:5] == b"4.4.2"
+        for word in (f"localhost:{scene.smarthost.port}", f"account {LOGIN}", "mail"):
+            assert word in octets.decode()
+    assert all(code >= 400 for code, _ in replies[first:])
+    assert [mail.complete for mail in scene.smarthost.mails[mails:]] in ([], [stage is Stage.DOT])
+    if stage is Stage.DOT and fault != "421":
+        assert b"unknown" in octets
+    assert client.rset()[0] == 250
+    send_a_mail(scene, client)
+
+
+# The client
+
+Act = Callable[[socket.socket], None]
+
+
+def reset(sock: socket.socket) -> None:
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    sock.close()
+
+
+def close(sock: socket.socket) -> None:
+    sock.close()
+
+
+def half_close(sock: socket.socket) -> None:
+    # Below TLS, where there is any.
+    socket.socket.shutdown(sock, socket.SHUT_WR)
+
+
+def stay_silent(sock: socket.socket) -> None:
+    pass
+
+
+def speak(sock: socket.socket, octets: bytes, seconds: float, times: int) -> None:
+    """Until nobody listens any more."""
+    sock.settimeout(5)
+    with suppress(OSError):
+        for _ in range(times):
+            sock.sendall(octets)
+            threading.Event().wait(seconds)
+
+
+CLIENT_FAULTS: dict[str, Act] = {
+    "reset": reset,
+    "closed": close,
+    "half-closed": half_close,
+    "silent": stay_silent,
+    "slow": partial(speak, octets=b"x", seconds=0.05, times=60),
+    "garbage": partial(speak, octets=bytes(range(256)) + b"\r\n", seconds=0, times=10),
+    "endless": partial(speak, octets=b"NOOP\r\n" * 100, seconds=0, times=200),
+    "10 MB": partial(speak, octets=b"x" * 1_000_000, seconds=0, times=10),
+}
+CLIENT_STAGES = ("connected", "greeted", "STARTTLS", "challenged", "logged in", "MAIL", "RCPT", "pipelined", "body")
+
+
+def bring_to(scene: Scene, stage: str) -> socket.socket:
+    """The socket of a client that has come so far."""
+    if stage == "connected":
+        return socket.create_connection(("localhost", scene.sendooway.port), 10)
+    client = smtplib.SMTP("localhost", scene.sendooway.port, local_hostname="client.test", timeout=10)
+    if stage == "greeted":
+        return detached(client)
+    if stage == "STARTTLS":
+        client.docmd("STARTTLS")
+        return detached(client)
+    client.starttls(context=scene.trusted)
+    client.ehlo()
+    if stage == "challenged":
+        client.docmd("AUTH", "LOGIN")
+        return detached(client)
+    client.login(*ME)
+    if stage in ("MAIL", "RCPT", "body", "pipelined"):
+        client.mail("alice@moon.test")
+    if stage in ("RCPT", "body"):
+        client.rcpt("bob@mars.test")
+    if stage == "pipelined":
+        client.send(b"RCPT TO:<bob@mars.test>\r\nDATA\r\nHello\r\n")
+    if stage == "body":
+        client.docmd("DATA")
+        client.send(CONTENT)
+    return detached(client)
+
+
+def detached(client: smtplib.SMTP) -> socket.socket:
+    """Its socket. Its file would keep the connection open."""
+    sock = client.sock
+    assert sock is not None
+    if client.file is not None:
+        client.file.close()
+    return sock
+
+
+@pytest.mark.parametrize("fault", CLIENT_FAULTS)
+@pytest.mark.parametrize("stage", CLIENT_STAGES)
+def test_a_fault_of_the_client(scene: Scene, stage: str, fault: str) -> None:
+    scene.smarthost.script({})
+    mails = len(scene.smarthost.mails)
+    ended = scene.sendooway.log.count("disconnect")
+    with bring_to(scene, stage) as sock:
+        CLIENT_FAULTS[fault](sock)
+        wait_until(lambda: scene.sendooway.log.count("disconnect") > ended, "the end of the session", 30)
+    # What the client did not finish, nobody has.
+    assert not any(mail.complete for mail in scene.smarthost.mails[mails:])
+    send_a_mail(scene, scene.connect())
