@@ -75,7 +75,6 @@ WAYS = [
     Way("greets with 554", 451, "4.4.1", "greeting", "Go away", {Stage.GREETING: [b"554 5.3.2 Go away"]}),
     Way("says nothing", 451, "4.4.1", "greeting", "", {Stage.GREETING: [Fault.HANG]}),
     Way("closes at once", 451, "4.4.1", "greeting", "", {Stage.GREETING: [Fault.CLOSE]}),
-    Way("resets at once", 451, "4.4.1", "greeting", "", {Stage.GREETING: [Fault.RESET]}),
     Way("greets with another protocol", 451, "4.4.1", "greeting", "", {Stage.GREETING: [b"* OK IMAP4rev1"]}),
     Way("hangs at EHLO", 451, "4.4.1", "EHLO", "", {Stage.EHLO: [Fault.HANG]}),
     Way("refuses EHLO", 451, "4.4.1", "EHLO", "No such host", {Stage.EHLO: [b"550 5.7.1 No such host"]}),
