@@ -32,16 +32,17 @@ from sendooway.privsep.messages import (
 )
 from sendooway.smarthost import Smarthost, Wishes, connect
 from sendooway.smtp import command, reply
-from sendooway.smtp.capabilities import adapt_mail
 from sendooway.smtp.client import SmarthostError, Stage
 from sendooway.smtp.command import CommandError, Envelope
 from sendooway.smtp.lines import LineFault, LineReader
+from sendooway.smtp.parameters import adapt_mail, dropped
 from sendooway.smtp.relay import Relay, Wait
 from sendooway.smtp.reply import Reply
 from sendooway.smtp.server import (
     Authenticate,
     Close,
     Decision,
+    Discard,
     Forward,
     Policy,
     Respond,
@@ -218,6 +219,15 @@ class Session:
             self._lines.receive(octets)
         return line
 
+    def _discard(self, octets: int) -> None:
+        octets -= len(self._lines.take(octets))
+        while octets:
+            received = self._client.receive(self._client_deadline(LIMITS[Wait.CLIENT_BODY]))
+            if not received:
+                raise _ClientGone
+            self._lines.receive(received)
+            octets -= len(self._lines.take(octets))
+
     def _client_deadline(self, seconds: float) -> Deadline:
         """No later than what is due: a login, or a mail."""
         return self._due.sooner(self._seconds(seconds))
@@ -256,6 +266,9 @@ class Session:
                 return self._log_in(mechanism, initial_response)
             case Forward(mail):
                 return self._forward(mail)
+            case Discard(octets, then):
+                self._discard(octets)
+                return self._carry_out(then)
         return True
 
     def _starttls(self, answer: Reply) -> bool:
@@ -371,7 +384,8 @@ class Session:
             self._send(refused.reply)
             return True
         assert self._user is not None
-        trace = self._received_field() if self._user.add_received_field else b""
+        utf8 = "SMTPUTF8" in mail.parameters and smarthost.offers.smtputf8
+        trace = self._received_field(utf8) if self._user.add_received_field else b""
         configuration = self._proxy.configuration
         size_limit = configuration.ext_message_size or None
         adapted = adapt_mail(
@@ -380,6 +394,7 @@ class Session:
             eight_bit_needed=configuration.ext_8bit_mime is EightBitMime.FORCE,
             size_limit=size_limit,
             added=len(trace),
+            verified_tls=smarthost.verified_tls,
         )
         if isinstance(adapted, Reply):
             self._log.event("mail-refused", sender=f"<{mail.address}>", reply=str(adapted))
@@ -414,7 +429,8 @@ class Session:
             raise
         finally:
             self._settle(relay, smarthost)
-            self._log_mail(mail, smarthost, relay, failure, monotonic() - begun)
+            unmet = [*dropped(mail, adapted), *relay.dropped]
+            self._log_mail(mail, unmet, smarthost, relay, failure, monotonic() - begun)
         verdict = relay.outcome.verdict if relay.outcome is not None else None
         self._server.mail_ended(relay.errors, accepted=verdict is not None and verdict.positive)
         if relay.outcome is not None:
@@ -477,12 +493,12 @@ class Session:
     def _signed(self, told: Reply, smarthost: Smarthost) -> Reply:
         return self._failure(told.code, told.enhanced, f"{_name(smarthost.account)}: {Stage.MAIL.value}", *told.text)
 
-    def _received_field(self) -> bytes:
-        """RFC 5321, 4.4; the protocol's name is RFC 3848's."""
+    def _received_field(self, utf8: bool) -> bytes:
+        """RFC 5321, 4.4; the protocol's name is RFC 3848's and, for a mail with SMTPUTF8, RFC 6531's, 4.3."""
         assert self._user is not None
         source = f" ([{_literal(self._peer.address)}])" if self._peer.address else ""
         secured = isinstance(self._client.transport, tls.TlsTransport)
-        protocol = f"ESMTP{'S' if secured else ''}A"
+        protocol = f"{'UTF8SMTP' if utf8 else 'ESMTP'}{'S' if secured else ''}A"
         date = strftime("%a, %d %b %Y %H:%M:%S %z", localtime())
         return (
             f"Received: from {self._server.client_name or 'unknown'}{source}\r\n"
@@ -494,8 +510,8 @@ class Session:
         """What becomes of the connection to the smarthost after a mail."""
         if relay.lost is not None or not relay.done:
             self._cut_smarthost()
-        elif relay.outcome is not None or not relay.accepted:
-            smarthost.in_mail = False
+        else:
+            smarthost.in_mail = relay.accepted and not relay.ended
 
     def _cut_smarthost(self) -> None:
         if self._smarthost is not None:
@@ -522,7 +538,13 @@ class Session:
             smarthost.quit()
 
     def _log_mail(
-        self, mail: Envelope, smarthost: Smarthost, relay: Relay, failure: str | None, seconds: float
+        self,
+        mail: Envelope,
+        unmet: list[str],
+        smarthost: Smarthost,
+        relay: Relay,
+        failure: str | None,
+        seconds: float,
     ) -> None:
         account, outcome = smarthost.account, relay.outcome
         answer = outcome.reply if outcome else relay.refusal
@@ -542,6 +564,7 @@ class Session:
             octets=outcome.octets if outcome else None,
             reply=str(answer) if answer else None,
             reason=failure or relay.lost,
+            dropped=" ".join(unmet) or None,
             seconds=seconds,
         )
 

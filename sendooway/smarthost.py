@@ -84,6 +84,12 @@ class Smarthost:
         self.born = monotonic()
         self._secrets = secrets
 
+    @property
+    def verified_tls(self) -> bool:
+        """The connection is secured, and the certificate was found good."""
+        transport = self.stream.transport
+        return isinstance(transport, tls.TlsTransport) and transport.verified
+
     def withhold(self, reply: Reply) -> Reply:
         """The reply, without its words if they repeat what was said at login."""
         return _withhold(reply, self._secrets)
@@ -97,6 +103,9 @@ class Smarthost:
 
     def reset(self, wishes: Wishes) -> bool:
         """Makes it ready for the next mail; false if this connection is of no use any more."""
+        limit = self.offers.mails_limit
+        if limit is not None and self.mails >= limit:
+            return False
         try:
             if not self.is_silent():
                 return False

@@ -28,9 +28,10 @@ from sendooway.smtp import command, reply
 from sendooway.smtp.capabilities import Capabilities
 from sendooway.smtp.command import CommandError, Envelope
 from sendooway.smtp.lines import LineFault, LineReader
+from sendooway.smtp.parameters import adapt_mail
 from sendooway.smtp.relay import Relay
 from sendooway.smtp.reply import Reply
-from sendooway.smtp.server import Authenticate, Close, Decision, Policy, Respond, Server
+from sendooway.smtp.server import Authenticate, Close, Decision, Discard, Policy, Respond, Server
 
 DIALOGUES = Path(__file__).parent / "dialogues"
 
@@ -44,9 +45,9 @@ _INPUTS = frozenset("C<")
 class Step:
     """`kind` is one of C S > < = and -- for a directive:
 
-    `offers WORDS` and `trace LINE` come first; `client closes` and `smarthost closes` happen; `cut` means that from now
-    on the smarthost's connection must be given up, as it must not be before; `network only` is for a server's dialogue
-    with bare LFs, which end a line on pipes.
+    `offers WORDS`, `trace LINE`, `mail FROM:<...>` as the client said it, and `limit OCTETS` come first;
+    `client closes` and `smarthost closes` happen; `cut` means that from now on the smarthost's connection must be given
+    up, as it must not be before; `network only` is for a server's dialogue with bare LFs, which end a line on pipes.
     """
 
     kind: str
@@ -93,7 +94,7 @@ class Dialogue:
             yield groups[position][1], groups[position + 1][1] if position + 1 < len(groups) else []
 
 
-_SETTINGS = ("offers", "trace", "network")
+_SETTINGS = ("offers", "trace", "mail", "limit", "network")
 
 
 def _is_input(step: Step) -> bool:
@@ -150,14 +151,26 @@ class _RelayRun:
     def __init__(self, dialogue: Dialogue, cutting: Cutting) -> None:
         offers = dialogue.says("offers")
         trace = dialogue.says("trace")
+        limit = dialogue.says("limit")
+        capabilities = Capabilities(dict.fromkeys(("PIPELINING" if offers is None else offers).split(), ""))
+        mail = adapt_mail(
+            command.parse_mail(dialogue.says("mail") or "FROM:<alice@moon.test>"),
+            capabilities,
+            eight_bit_needed=False,
+            size_limit=None,
+            added=0,
+            verified_tls=True,
+        )
+        assert isinstance(mail, Envelope)
         self._dialogue = dialogue
         self._cutting = cutting
         self._lines = LineReader()
         self._relay = Relay(
             self._lines,
-            Envelope("alice@moon.test", {}),
-            Capabilities(dict.fromkeys(("PIPELINING" if offers is None else offers).split(), "")),
+            mail,
+            capabilities,
             trace=trace.encode("ascii") + b"\r\n" if trace else b"",
+            size_limit=int(limit) if limit else None,
         )
         self._heard = self._passed_on = b""
 
@@ -242,13 +255,23 @@ class PaperSession:
         self._lines = LineReader(lf_ends_line=lf_ends_line)
         self._server = Server(POLICY)
         self._login: sasl.Server | None = None
-        self._open = True
+        self._discard = 0  # octets to read, before this is carried out
+        self._then: Decision | None = None
+        self.open = True
         self._said = reply.format(self._server.greeting())
 
     def receive(self, octets: bytes) -> None:
         self._lines.receive(octets)
-        while self._open and (line := self._lines.next_line()) is not None:
-            if self._login is None:
+        while self.open:
+            if self._then is not None:
+                self._discard -= len(self._lines.take(self._discard))
+                if self._discard:
+                    return
+                then, self._then = self._then, None
+                self._carry_out(then)
+            elif (line := self._lines.next_line()) is None:
+                return
+            elif self._login is None:
                 self._carry_out(self._server.receive(line))
             else:
                 self._respond(self._login, line)
@@ -263,7 +286,7 @@ class PaperSession:
                 self._say(answer)
             case Close(answer):
                 self._say(answer)
-                self._open = False
+                self.open = False
             case Authenticate(mechanism, initial_response):
                 self._login = sasl.server(mechanism)
                 challenge = next(self._login)
@@ -271,6 +294,8 @@ class PaperSession:
                     self._challenge(challenge)
                 else:
                     self._continue(self._login, initial_response)
+            case Discard(octets, then):
+                self._discard, self._then = octets, then
             case _:
                 raise AssertionError(decision)
 

@@ -276,10 +276,11 @@ def _mail(smarthost: Smarthost, senders: tuple[str, ...], wishes: Wishes) -> Res
     refused = []
     for sender in senders:
         try:
-            for command in (format_mail(Envelope(sender, {})), b"RSET\r\n"):
+            mail = Envelope(sender, {} if sender.isascii() else {"SMTPUTF8": ""})
+            for command in (format_mail(mail), b"RSET\r\n"):
                 reply = smarthost.ask(command, Deadline(wishes.seconds(PHASE_SECONDS)))
                 if reply.code != 250:
-                    name = command.decode("ascii").strip()
+                    name = command.decode().strip()
                     refused.append(f"{name}: it said: {smarthost.withhold(reply)}")
         except (ConnectionLost, TimeoutError, ReplyError) as error:
             refused.append(f"MAIL FROM:<{sender}>: {error}")

@@ -105,6 +105,11 @@ class TlsTransport:
         return self.socket.pending() > 0
 
     @property
+    def verified(self) -> bool:
+        """The other side had to show a good certificate."""
+        return self.socket.context.verify_mode is ssl.CERT_REQUIRED
+
+    @property
     def version(self) -> str:
         return self.socket.version() or ""
 

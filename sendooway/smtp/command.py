@@ -11,16 +11,23 @@ MOST_OCTETS_OF = {"MAIL": 2048, "RCPT": 2048, "AUTH": 12288}
 
 # Compiled at their first use: a client waits while we start.
 _VERB = rb"[A-Za-z0-9-]+"
-_PRINTABLE = rb"[\x20-\x7e]*"
+_PRINTABLE = r"[\x20-\x7e]*"
+# RFC 6531, 3.3 and 3.7.4.2. Without the control characters C1, which no RFC misses.
+NON_ASCII = "\u00a0-\U0010ffff"
+_WITH_UTF8 = frozenset({"MAIL", "RCPT", "VRFY", "EXPN"})
+_PRINTABLE_UTF8 = rf"[\x20-\x7e{NON_ASCII}]*"
 
-_ATOM = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]+"  # atext and dots: real addresses have dots where RFC 5321 wants none
-_QUOTED = r'"(?:[\x20\x21\x23-\x5b\x5d-\x7e]|\\[\x20-\x7e])*"'
-_DOMAIN = r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?"
+# atext and dots: real addresses have dots where RFC 5321 wants none
+_ATOM = rf"[A-Za-z0-9!#$%&'*+/=?^_`{{|}}~.{NON_ASCII}-]+"
+_QUOTED = rf'"(?:[\x20\x21\x23-\x5b\x5d-\x7e{NON_ASCII}]|\\[\x20-\x7e])*"'
+_LABELS = rf"A-Za-z0-9_{NON_ASCII}"
+_DOMAIN = rf"[{_LABELS}](?:[{_LABELS}.-]*[{_LABELS}])?"
 _LITERAL = r"\[[A-Za-z0-9:.-]+\]"
 _MAILBOX = rf"(?:{_ATOM}|{_QUOTED})(?:@(?:{_DOMAIN}|{_LITERAL}))?"
 # A source route must be accepted and should be ignored (RFC 5321, C.).
-_PATH = rf"<(?:(?:@[A-Za-z0-9_.,@-]+:)?({_MAILBOX}))?>(?: +(.*))?"
-_PARAMETER = r"([A-Za-z0-9][A-Za-z0-9-]*)(?:=([\x21-\x3c\x3e-\x7e]+))?"
+_PATH = rf"<(?:(?:@[{_LABELS}.,@-]+:)?({_MAILBOX}))?>(?: +(.*))?"
+_PARAMETER = rf"([A-Za-z0-9][A-Za-z0-9-]*)(?:=([\x21-\x3c\x3e-\x7e{NON_ASCII}]+))?"
+_CHUNK = r"([0-9]+)(?: +(LAST))?"
 
 
 class CommandError(Exception):
@@ -49,16 +56,34 @@ class Envelope:
     address: str
     parameters: dict[str, str]
 
+    @property
+    def is_ascii(self) -> bool:
+        """It can be said to a server without SMTPUTF8."""
+        return self.address.isascii() and all(map(str.isascii, self.parameters.values()))
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """What follows BDAT: how many octets come behind the line, and whether they are the last of the message."""
+
+    size: int
+    last: bool
+
 
 def parse(line: bytes) -> Command:
-    """Takes one line without CR LF. Raises CommandError 500 if it is too long for its verb or not printable ASCII."""
+    """Takes one line without CR LF. Raises CommandError 500 if it is too long for its verb or not printable: ASCII,
+    or UTF-8 where the line may hold an address (RFC 6531)."""
     match = re.match(_VERB, line)
     verb = match[0].decode("ascii").upper() if match else ""
     if len(line) + 2 > MOST_OCTETS_OF.get(verb, MOST_OCTETS):
         raise CommandError(500, "5.5.2", "Line too long")
-    if not verb or not re.fullmatch(_PRINTABLE, line):
+    try:
+        text = line.decode()
+    except UnicodeDecodeError:
+        raise CommandError(500, "5.5.2", "Syntax error") from None
+    if not verb or not re.fullmatch(_PRINTABLE_UTF8 if verb in _WITH_UTF8 else _PRINTABLE, text):
         raise CommandError(500, "5.5.2", "Syntax error")
-    return Command(verb, line[len(verb) :].decode("ascii").strip(" "))
+    return Command(verb, text[len(verb) :].strip(" "))
 
 
 def parse_mail(argument: str) -> Envelope:
@@ -69,6 +94,15 @@ def parse_mail(argument: str) -> Envelope:
 def parse_rcpt(argument: str) -> Envelope:
     """The argument of RCPT: `TO:<address> parameters`, blanks after the colon allowed. Raises CommandError 501."""
     return _envelope(argument, "TO:", "5.1.3", may_be_null=False)
+
+
+def parse_bdat(argument: str) -> Chunk:
+    """The argument of BDAT: `OCTETS [LAST]` (RFC 3030, 2.). Raises CommandError 501: then nobody knows where the
+    octets behind the line end and where commands begin."""
+    match = re.fullmatch(_CHUNK, argument, re.IGNORECASE)
+    if match is None:
+        raise CommandError(501, "5.5.4", "Syntax error, say BDAT, a number of octets, and LAST behind the last chunk")
+    return Chunk(int(match[1]), match[2] is not None)
 
 
 def _envelope(argument: str, keyword: str, bad_address: str, *, may_be_null: bool) -> Envelope:
@@ -96,10 +130,15 @@ def format_rcpt(envelope: Envelope) -> bytes:
     return _format("RCPT TO", envelope)
 
 
+def format_bdat(chunk: Chunk) -> bytes:
+    """The BDAT command with CR LF."""
+    return b"BDAT %d%s\r\n" % (chunk.size, b" LAST" if chunk.last else b"")
+
+
 def _format(start: str, envelope: Envelope) -> bytes:
     words = [f"{start}:<{envelope.address}>"]
     words += [f"{keyword}={value}" if value else keyword for keyword, value in envelope.parameters.items()]
-    return " ".join(words).encode("ascii") + b"\r\n"
+    return " ".join(words).encode() + b"\r\n"
 
 
 def parse_base64(text: bytes) -> bytes:

@@ -69,9 +69,9 @@ class LineReader:
         self._buffer[:0] = line + b"\r\n"
         self._searched = 0
 
-    def take(self) -> bytes:
-        """All octets not handed out yet, which are the caller's now."""
-        octets = bytes(self._buffer)
-        self._buffer.clear()
+    def take(self, most: int | None = None) -> bytes:
+        """The octets not handed out yet, at most so many, which are the caller's now."""
+        octets = bytes(self._buffer if most is None else self._buffer[:most])
+        del self._buffer[: len(octets)]
         self._searched = 0
         return octets

@@ -1,16 +1,20 @@
 """The relay: frames one mail's dialogue between a client and a smarthost, for any cutting of the octets.
 
-It begins with MAIL, which it says itself, and ends with the reply to the final dot, or before a command that is the
-session's (RSET, EHLO, HELO, QUIT, and MAIL where this mail is over). In between, every command gets exactly one
+It begins with MAIL, which it says itself, and ends with the reply to the end of the message, or before a command that
+is the session's (RSET, EHLO, HELO, QUIT, and MAIL where this mail is over). In between, every command gets exactly one
 reply, in order, although some commands are answered here and the others by the smarthost:
 
     the queue of expected replies    one entry a command: awaited from the smarthost, or known already
-    the phase                        COMMANDS -> DATA_SENT -> BODY -> FINAL -> DONE
-                                     354 opens the body, any other reply goes back to COMMANDS;
-                                     a body nobody shall have is read to its end in DISCARD
+    the phase                        COMMANDS -> DATA_SENT -> MESSAGE -> FINAL -> DONE
+                                     354 opens the message, any other reply goes back to COMMANDS;
+                                     octets that nobody shall have are read to their end in DISCARD
 
-The mail can be lost (`lost`): the smarthost vanished, fell out of step, or must not see the end of a body that we
-cannot carry. Then its connection is to be cut at once, without a final dot, and the relay answers in its place.
+A message behind BDAT comes in chunks (RFC 3030): MESSAGE is one of them, and COMMANDS comes between two. Chunks go on
+as chunks to a smarthost with CHUNKING, else in one piece behind DATA, and the relay answers each but the last. DATA and
+every chunk wait until all earlier replies are in: who has refused a recipient or a chunk does not get the next one.
+
+The mail can be lost (`lost`): the smarthost vanished, fell out of step, or must not see the end of a message that we
+cannot carry. Then its connection is to be cut at once, before that end, and the relay answers in its place.
 
 The caller feeds what it receives, sends what stands in `for_client` and `for_smarthost`, and stops when `done`.
 """
@@ -19,36 +23,34 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
-from io import IncrementalNewlineDecoder
 
-from sendooway.smtp import capabilities, command, reply
-from sendooway.smtp.command import CommandError, Envelope
+from sendooway.smtp import command, parameters, reply
+from sendooway.smtp.capabilities import Capabilities
+from sendooway.smtp.command import Chunk, CommandError, Envelope
 from sendooway.smtp.lines import LineFault, LineReader
+from sendooway.smtp.message import Counted, Dotted, LineEnds, Stuffed, Unchanged
 from sendooway.smtp.reply import Reply, ReplyError, ReplyReader
 
 MOST_EXPECTED = 1000  # replies; a client that pipelines more has to wait
 ROOM = 65536  # octets kept for one side before the other is no longer read
+MOST_MESSAGE_OCTETS = 2**63 - 1  # by BDAT; a smarthost may count them in as many bits
 
-_END = b"\r\n.\r\n"
 _FAREWELL = Reply(421, "4.7.0", ("Too many errors, closing",))
 
 # Their effect would reach beyond one line and one reply, or change who the smarthost thinks it talks to, or (the last
 # three, RFC 5321, F.6) begin a mail whose sender nobody has looked up.
-_NEVER_FORWARDED = frozenset(
-    {"XCLIENT", "XFORWARD", "ETRN", "TURN", "ATRN", "BURL", "LHLO", "BDAT", "SEND", "SOML", "SAML"}
-)
-
-
+_NEVER_FORWARDED = frozenset({"XCLIENT", "XFORWARD", "ETRN", "TURN", "ATRN", "BURL", "LHLO", "SEND", "SOML", "SAML"})
 # There were servers that look at four letters only: `MAILFROM:` would name them a sender that nobody looked up.
-_OURS = frozenset({"RSET", "EHLO", "HELO", "QUIT", "MAIL", "AUTH", "STAR", "RCPT", "DATA"})
+_OURS = frozenset({"RSET", "EHLO", "HELO", "QUIT", "MAIL", "AUTH", "STAR", "RCPT", "DATA", "BDAT"})
+_SESSIONS = frozenset({"RSET", "EHLO", "HELO", "QUIT", "MAIL", "AUTH", "STARTTLS"})
 
 
 class Phase(Enum):
     COMMANDS = "commands"
     DATA_SENT = "DATA sent"
-    BODY = "body"
-    DISCARD = "body for nobody"
-    FINAL = "final dot sent"
+    MESSAGE = "message, or a chunk of it"
+    DISCARD = "octets for nobody"
+    FINAL = "end of the message sent"
     DONE = "done"
 
 
@@ -68,14 +70,17 @@ class _Asked(Enum):
     MAIL = "MAIL"
     RCPT = "RCPT"
     DATA = "DATA"
-    BODY = "message"
+    DATA_FOR_BDAT = "DATA, in place of BDAT"
+    CHUNK = "BDAT"
+    END = "message"
     OTHER = "command"
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How the message ended. `reply` is what the client was told after the final dot; `octets` are the message's,
-    as the client sent it; `verdict` is the smarthost's own reply, None where there was none."""
+    """How the message ended. `reply` is what the client was told at its end, or to the first chunk that was refused;
+    `octets` are the message's, as the client sent it; `verdict` is the smarthost's own reply, None where there was
+    none."""
 
     reply: Reply
     verdict: Reply | None
@@ -96,7 +101,7 @@ class Relay:
         self,
         lines: LineReader,
         mail: Envelope,
-        offers: capabilities.Capabilities,
+        offers: Capabilities,
         *,
         trace: bytes = b"",
         size_limit: int | None = None,
@@ -111,17 +116,20 @@ class Relay:
         self.phase = Phase.COMMANDS
         self.lost: str | None = None  # why the smarthost's connection must be cut
         self.accepted = False  # the smarthost took MAIL
-        self.refusal: Reply | None = None  # or this is why not
+        self.ended = False  # the smarthost has answered the end of the message, so that its transaction is over
+        self.refusal: Reply | None = None  # of MAIL, by the smarthost
         self.recipients = 0
         self.errors = 0
+        self.dropped: dict[str, None] = {}  # parameters of RCPT that the smarthost does not offer, in order
         self.outcome: Outcome | None = None
         self.progress = 0  # grows whenever something arrived that ends a wait
 
         self._lines = lines
         self._replies = ReplyReader()
-        self._pipelining = offers.pipelining
+        self._offers = offers
+        self._utf8 = "SMTPUTF8" in mail.parameters
         self._trace = trace
-        self._size_limit = size_limit
+        self._most_octets = MOST_MESSAGE_OCTETS - len(trace) if size_limit is None else size_limit
         self._most_recipients = most_recipients
         self._most_errors = most_errors
         self._farewell = farewell
@@ -130,11 +138,16 @@ class Relay:
         self._expected: deque[_Asked | Reply] = deque()
         self._held: bytes | LineFault | None = None
         self._client_gone = False
-        self._tail = b""  # the end of what was received of the body, if it may begin the end of the data
-        self._unsent = 0  # octets at the start of the tail that are not the body's
-        self._octets = 0
         self._excuse = reply.reply(451, "4.4.2", "The smarthost is gone")  # where it cannot answer
         self._verdict: Reply | None = None  # or it has answered before the end of the message
+        # The message
+        self._part: Dotted | Counted = Dotted()  # all of it, or the chunk that is being received
+        self._form: Unchanged | Stuffed = Unchanged(b".\r\n")  # in which it goes on
+        self._line_ends = LineEnds()
+        self._octets = 0
+        self._open = False  # the smarthost takes all it is sent for the message, up to a final dot
+        self._chunk: Chunk | None = None  # the latest; None: the message did not come by BDAT
+        self._refused = False  # a chunk of it
         self._forward(_Asked.MAIL, command.format_mail(mail))
         self._advance()
 
@@ -157,7 +170,7 @@ class Relay:
 
     @property
     def wait(self) -> Wait:
-        if self.phase in (Phase.BODY, Phase.DISCARD):
+        if self.phase in (Phase.MESSAGE, Phase.DISCARD):
             return Wait.CLIENT_BODY
         if self.phase is Phase.DATA_SENT:
             return Wait.DATA_REPLY
@@ -168,8 +181,8 @@ class Relay:
     # What the caller tells
 
     def receive_from_client(self, octets: bytes) -> None:
-        if self.phase in (Phase.BODY, Phase.DISCARD):
-            self._body(octets)
+        if self.phase in (Phase.MESSAGE, Phase.DISCARD):
+            self._receive_part(octets)
         else:
             self._lines.receive(octets)
         self._advance()
@@ -183,10 +196,10 @@ class Relay:
                 if self._expected:
                     self._answered(self._expected.popleft(), answer)
                     self._say_known_replies()
-                elif self.phase is Phase.BODY and answer.code >= 400:
+                elif answer.code >= 400 and (self._open or self.phase is Phase.MESSAGE):
                     # Its verdict on what it has seen so far; it need not see the rest.
                     self._verdict = answer
-                    self._give_up_body(f"it said {answer.code} before the end of the message", answer)
+                    self._give_up_message(f"it said {answer.code} before the end of the message", answer)
                 else:
                     # A 421 that ends an idle connection, or an answer too many. Either way the mail is over.
                     self.lose(f"it said {answer.code} unasked")
@@ -197,7 +210,7 @@ class Relay:
     def client_closed(self) -> None:
         """The client sends no more; it may still read. An unfinished message must never look finished."""
         self._client_gone = True
-        self._leave_body()
+        self._leave_part()
         self._advance()
 
     def client_listened(self) -> None:
@@ -215,11 +228,14 @@ class Relay:
         self._excuse = self._sign(reply.reply(451, "4.4.2", f"The smarthost was lost{unknown}: {reason}"))
         while self._expected:
             expected = self._expected.popleft()
-            self._say(self._excuse if isinstance(expected, _Asked) else expected)
+            if expected is not _Asked.DATA_FOR_BDAT:  # the chunk is answered when its octets are in
+                self._say(self._excuse if isinstance(expected, _Asked) else expected)
         match self.phase:
+            case Phase.DATA_SENT if self._chunk is not None:
+                self._discard(self._excuse)
             case Phase.DATA_SENT:
                 self.phase = Phase.COMMANDS
-            case Phase.BODY:
+            case Phase.MESSAGE:
                 self.phase = Phase.DISCARD
             case Phase.FINAL:
                 self._end(self._excuse, None)
@@ -236,7 +252,7 @@ class Relay:
                     self._finish()
                 return
             if self._held is None:
-                if self._expected and (not self._pipelining or len(self._expected) >= MOST_EXPECTED):
+                if self._expected and (not self._offers.pipelining or len(self._expected) >= MOST_EXPECTED):
                     return
                 self._held = self._lines.next_line()
                 if self._held is None:
@@ -255,19 +271,29 @@ class Relay:
                 raise CommandError(500, "5.5.2", line.value)
             parsed = command.parse(line)
             match parsed.verb:
-                case "RSET" | "EHLO" | "HELO" | "QUIT" | "MAIL" | "AUTH" | "STARTTLS" | "DATA" if self._expected:
+                case "DATA" | "BDAT" if self._expected:
+                    return False
+                case verb if verb in _SESSIONS and self._expected:
                     return False
                 case "MAIL" | "AUTH" | "STARTTLS" if self.accepted and self.lost is None:
                     raise CommandError(503, "5.5.1", "Not within a mail, say RSET first")
-                case "RSET" | "EHLO" | "HELO" | "QUIT" | "MAIL" | "AUTH" | "STARTTLS":
-                    self._lines.push_back(line)
-                    self._finish()
+                case verb if verb in _SESSIONS:
+                    self._hand_back(line)
+                case "BDAT":
+                    self._bdat(line, parsed.argument)
+                case "NOOP" if self._chunk is not None:
+                    self._answer(reply.reply(250, "2.0.0", "Ok"))
+                case _ if self._chunk is not None:
+                    # The smarthost may be within the message. It is the same for all, so that clients can rely on it.
+                    raise CommandError(503, "5.5.1", "Not between the chunks of a message, say RSET first")
                 case "RCPT":
                     self._rcpt(parsed.argument)
                 case "DATA":
                     self._data(parsed.argument)
                 case verb if verb in _NEVER_FORWARDED or verb[:4] in _OURS:
                     raise CommandError(502, "5.5.1", "Command not implemented")
+                case _ if not line.isascii() and not self._offers.smtputf8:
+                    raise CommandError(553, "5.6.7", "The smarthost takes no UTF-8 addresses")
                 case _:
                     self._forward(_Asked.OTHER, line + b"\r\n")
         except CommandError as error:
@@ -283,8 +309,14 @@ class Relay:
     def _errs_too_much(self) -> bool:
         return self._most_errors is not None and self.errors >= self._most_errors
 
+    def _hand_back(self, line: bytes) -> None:
+        """The mail is over, and this line is the session's."""
+        self._lines.push_back(line)
+        self._finish()
+
     def _rcpt(self, argument: str) -> None:
-        rcpt = capabilities.adapt_rcpt(command.parse_rcpt(argument))
+        asked = command.parse_rcpt(argument)
+        rcpt = parameters.adapt_rcpt(asked, self._offers, utf8=self._utf8)
         if isinstance(rcpt, Reply):
             self._answer(rcpt)
         elif (
@@ -293,6 +325,7 @@ class Relay:
         ):
             self._answer(reply.reply(452, "4.5.3", f"Too many recipients, the limit is {self._most_recipients}"))
         else:
+            self.dropped.update(dict.fromkeys(parameters.dropped(asked, rcpt)))
             self._forward(_Asked.RCPT, command.format_rcpt(rcpt))
 
     def _data(self, argument: str) -> None:
@@ -332,13 +365,15 @@ class Relay:
     def _answered(self, asked: _Asked | Reply, answer: Reply) -> None:
         """The smarthost's reply to what it was asked."""
         assert isinstance(asked, _Asked)  # known replies never stay at the head of the queue
-        # The end of what it was asked is still here. It can have had enough already, but not have agreed. Each line
-        # that has not left is a command whose reply is awaited; behind a message, no other reply is.
+        # The end of what it was asked is still here. It can have had enough already, but not have agreed. Behind octets
+        # of a message no other reply is awaited; else each line that has not left is a command whose reply is.
         awaited = sum(isinstance(expected, _Asked) for expected in self._expected)
-        early = self.for_smarthost.count(b"\n") > awaited
+        of_message = asked in (_Asked.CHUNK, _Asked.END)
+        early = len(self.for_smarthost) > 0 if of_message else self.for_smarthost.count(b"\n") > awaited
+        for_data = asked in (_Asked.DATA, _Asked.DATA_FOR_BDAT)
         if (
-            (answer.code // 100 == 3) != (asked is _Asked.DATA and answer.code == 354)
-            or (asked is _Asked.DATA and answer.positive)
+            (answer.code // 100 == 3) != (for_data and answer.code == 354)
+            or (for_data and answer.positive)
             or (early and answer.code < 400)
         ):
             # It answers something else than what it was asked, and nothing after this can be trusted.
@@ -353,97 +388,157 @@ class Relay:
                 self.recipients += answer.positive
             case _Asked.DATA if answer.code == 354:
                 self._say(answer)
-                self._open_body()
+                self._open_message(Dotted(), Unchanged(b".\r\n"))
                 return
             case _Asked.DATA:
                 self.phase = Phase.COMMANDS
-            case _Asked.BODY:
+            case _Asked.DATA_FOR_BDAT if answer.code == 354:
+                self._open_message(self._part, Stuffed())
+                return
+            case _Asked.DATA_FOR_BDAT:
+                self._verdict = answer
+                self._discard(answer)
+                return
+            case _Asked.CHUNK if not answer.positive:
+                self._verdict = answer
+                self._refuse_chunk(answer)
+            case _Asked.END:
+                self.ended = True
                 self._end(answer, answer)
         self._say(answer)
 
     def _end(self, told: Reply, verdict: Reply | None) -> None:
-        self.outcome = Outcome(told, verdict, self._octets, self.recipients)
+        self.outcome = self.outcome or Outcome(told, verdict, self._octets, self.recipients)
         self._finish()
 
     def _finish(self) -> None:
         self.phase = Phase.DONE
+        if self.lost is None and self._open and not self.ended:
+            # The connection can leave the message by its end only.
+            self._give_up("the client left the message unfinished")
         if self.lost is None and (self.for_smarthost or not self._replies.empty):
             # It spoke before it had heard all, or said more than it was asked. This mail's replies stand, but to what
             # would those of the next one belong?
-            self.lost = "it is out of step"
-            self.for_smarthost.clear()
+            self._give_up("it is out of step")
+
+    def _give_up(self, reason: str) -> None:
+        self.lost = reason
+        self.for_smarthost.clear()
 
     # The message
 
-    def _open_body(self) -> None:
-        self.phase = Phase.BODY
-        self.for_smarthost += self._trace
-        # The first line stands behind a line end too: `DATA CRLF . CRLF` is an empty message (RFC 5321, 4.1.1.4).
-        self._tail, self._unsent = b"\r\n", 2
-        self._body(self._lines.take())
-        if self._client_gone:
-            self._leave_body()
-
-    def _leave_body(self) -> None:
-        """The client is gone; if it did not finish the message, nobody will."""
-        if self.phase in (Phase.BODY, Phase.DISCARD):
-            self.lost = self.lost or "the client left in the middle of the message"
-            self.for_smarthost.clear()
-            self.phase = Phase.DONE
-
-    def _body(self, octets: bytes) -> None:
-        """Takes octets of the message and hands on all that cannot be part of its end."""
-        self.progress += 1
-        octets = self._tail + octets
-        end = octets.find(_END)
-        kept = len(octets) - end - len(_END) if end >= 0 else _held_back(octets)
-        ready = octets[: len(octets) - kept]
-        rest = octets[len(octets) - kept :]
-        self._octets += len(ready) - (len(b".\r\n") if end >= 0 else 0)
-        unsent, self._unsent = self._unsent, max(0, self._unsent - len(ready))
-        self._octets -= unsent - self._unsent
-        if self.phase is Phase.BODY:
-            if not _carriable(ready):
-                self._refuse_body(550, "5.6.0", "The message has a bare CR, bare LF or NUL")
-            elif self._size_limit is not None and self._octets > self._size_limit:
-                self._refuse_body(552, "5.3.4", f"Message too large, the limit is {self._size_limit} octets")
-            else:
-                self.for_smarthost += ready[unsent:] if unsent else ready
-        if end < 0:
-            self._tail = rest
+    def _bdat(self, line: bytes, argument: str) -> None:
+        try:
+            chunk = command.parse_bdat(argument)
+        except CommandError:
+            # Where its octets end nobody knows, so that the session is over too.
+            self._hand_back(line)
             return
-        self._tail = b""
-        self._lines.receive(rest)
-        if self.phase is Phase.BODY:
-            self.phase = Phase.FINAL
-            self._expected.append(_Asked.BODY)
+        first = self._chunk is None
+        self._chunk = chunk
+        self._part = Counted(chunk.size)
+        if self.lost is not None:
+            self._discard(self._excuse)
+        elif not self.accepted:
+            self._discard(reply.reply(503, "5.5.1", "MAIL first"))
+        elif self._refused:
+            self._discard(reply.reply(503, "5.5.1", "A chunk was refused, say RSET first"))
+        elif not self.recipients:
+            self._discard(reply.reply(554, "5.5.1", "No valid recipients"))
+        elif self._octets + chunk.size > self._most_octets:
+            self._refuse_message(self._too_large())
+            self._discard(self._excuse)
+        elif self._offers.chunking:
+            trace = self._trace if first else b""
+            self._form = Unchanged(b"")
+            self.for_smarthost += command.format_bdat(Chunk(len(trace) + chunk.size, chunk.last)) + trace
+            self._begin_part(Phase.MESSAGE)
+        elif first:
+            self._forward(_Asked.DATA_FOR_BDAT, b"DATA\r\n")
+            self.phase = Phase.DATA_SENT
         else:
-            self._say(self._excuse)
+            self._begin_part(Phase.MESSAGE)
+
+    def _open_message(self, part: Dotted | Counted, form: Unchanged | Stuffed) -> None:
+        """The smarthost said 354."""
+        self._open = True
+        self._part, self._form = part, form
+        self.for_smarthost += self._trace
+        self._begin_part(Phase.MESSAGE)
+
+    def _discard(self, excuse: Reply) -> None:
+        """Read the octets of this chunk for nobody, and say why."""
+        self._excuse = excuse
+        self._begin_part(Phase.DISCARD)
+
+    def _begin_part(self, phase: Phase) -> None:
+        self.phase = phase
+        self._receive_part(self._lines.take(self._part.most))
+        if self._client_gone:
+            self._leave_part()
+
+    def _leave_part(self) -> None:
+        """The client is gone; if it did not finish the message, nobody will."""
+        if self.phase in (Phase.MESSAGE, Phase.DISCARD):
+            self.phase = Phase.DONE
+            if self.lost is None:
+                self._give_up("the client left in the middle of the message")
+
+    def _receive_part(self, octets: bytes) -> None:
+        """Takes octets of the message and hands on all that is certainly its own."""
+        self.progress += 1
+        text = self._part.receive(octets)
+        complete = self._part.rest is not None
+        self._octets += len(text)
+        if self.phase is Phase.MESSAGE:
+            # Only between two chunks, or two pieces of one, an LF may still follow a CR at the end.
+            final = self._chunk is None or (complete and self._chunk.last)
+            if not self._line_ends.carriable(text, final=final):
+                self._refuse_message(reply.reply(550, "5.6.0", "The message has a bare CR, bare LF or NUL"))
+            elif self._octets > self._most_octets:
+                self._refuse_message(self._too_large())
+            else:
+                self.for_smarthost += self._form.send(text)
+        if self._part.rest is not None:
+            self._lines.receive(self._part.rest)
+            self._end_part()
+
+    def _end_part(self) -> None:
+        if self.phase is Phase.MESSAGE:
+            if self._chunk is None or self._chunk.last:
+                self.for_smarthost += self._form.end()
+                self.phase = Phase.FINAL
+                self._expected.append(_Asked.END)
+                return
+            self.phase = Phase.COMMANDS
+            if self._offers.chunking:
+                self._expected.append(_Asked.CHUNK)
+            else:
+                self._answer(reply.reply(250, "2.0.0", f"{self._octets} octets received"))
+            return
+        self._say(self._excuse)
+        self.phase = Phase.COMMANDS
+        if self._chunk is not None:
+            self._refuse_chunk(self._excuse)
+        if self._chunk is None or (self._chunk.last and self.accepted):
             self._end(self._excuse, self._verdict)
 
-    def _refuse_body(self, code: int, enhanced: str, text: str) -> None:
-        self._give_up_body(text, self._sign(reply.reply(code, enhanced, text)))
+    def _refuse_chunk(self, refusal: Reply) -> None:
+        """Of a message that lacks this chunk the smarthost must not get another one."""
+        self._refused = True
+        if self.accepted and self.outcome is None:
+            self.outcome = Outcome(refusal, self._verdict, self._octets, self.recipients)
 
-    def _give_up_body(self, reason: str, excuse: Reply) -> None:
-        """The smarthost must not see the end of this message, and the client hears why when it has said all of it."""
-        self.lost = reason
-        self.for_smarthost.clear()
+    def _too_large(self) -> Reply:
+        return reply.reply(552, "5.3.4", f"Message too large, the limit is {self._most_octets} octets")
+
+    def _refuse_message(self, refusal: Reply) -> None:
+        self._give_up_message(" ".join(refusal.text), self._sign(refusal))
+
+    def _give_up_message(self, reason: str, excuse: Reply) -> None:
+        """The smarthost must not see the end of this message, and the client hears why when it has said what it says
+        now."""
+        self._give_up(reason)
         self._excuse = excuse
-        self.phase = Phase.DISCARD
-
-
-def _held_back(octets: bytes) -> int:
-    """How many of the last octets may be the beginning of the end of the data."""
-    for length in range(min(len(_END) - 1, len(octets)), 0, -1):
-        if octets.endswith(_END[:length]):
-            return length
-    return 0
-
-
-def _carriable(octets: bytes) -> bool:
-    """No bare CR, bare LF or NUL. Lenient receivers take the first two for line ends, and some of them drop NULs, so a
-    message with one could carry a second message inside (SMTP smuggling, CVE-2023-51764)."""
-    # Far faster than counting: the decoder of text files, which tells the kinds of line ends that it has seen.
-    decoder = IncrementalNewlineDecoder(None, False)
-    decoder.decode(octets.decode("latin-1"), True)
-    return decoder.newlines in (None, "\r\n") and b"\0" not in octets
+        if self.phase is Phase.MESSAGE:
+            self.phase = Phase.DISCARD

@@ -48,7 +48,15 @@ class Forward:
     mail: Envelope
 
 
-Decision = Respond | Close | StartTls | Authenticate | Forward
+@dataclass(frozen=True)
+class Discard:
+    """Read so many octets that belong to the command, and forget them; then do this."""
+
+    octets: int
+    decision: "Decision"
+
+
+Decision = Respond | Close | StartTls | Authenticate | Forward | Discard
 
 
 @dataclass(frozen=True)
@@ -87,6 +95,7 @@ class Server:
             "MAIL": self._mail,
             "RCPT": self._out_of_sequence,
             "DATA": self._out_of_sequence,
+            "BDAT": self._bdat,
             "RSET": self._rset,
             "NOOP": self._noop,
             "HELP": self._help,
@@ -158,9 +167,9 @@ class Server:
 
     def _extensions(self) -> list[str]:
         # Only what can be kept for any smarthost: which one it will be is not known before MAIL.
-        offers = ["PIPELINING", "ENHANCEDSTATUSCODES"]
+        offers = ["PIPELINING", "ENHANCEDSTATUSCODES", "CHUNKING", "DSN"]
         if self._policy.eight_bit_mime:
-            offers.append("8BITMIME")
+            offers += ["8BITMIME", "SMTPUTF8"]  # the second needs the first (RFC 6531, 3.1)
         if self._policy.size_limit is not None:
             offers.append(f"SIZE {self._policy.size_limit}")
         if self._policy.starttls and not self._tls:
@@ -199,7 +208,22 @@ class Server:
             forbidden = self._login_forbidden()
             text = "Must issue a STARTTLS command first" if forbidden else "Authentication required"
             raise CommandError(530, "5.7.0", text)
-        return Forward(commands.parse_mail(argument))
+        mail = commands.parse_mail(argument)
+        if not mail.is_ascii and "SMTPUTF8" not in mail.parameters:
+            raise CommandError(553, "5.6.7", "A UTF-8 address needs SMTPUTF8 behind it")
+        if "REQUIRETLS" in mail.parameters and not self._tls:
+            # RFC 8689, 4.: it is for every hop, and this is the first.
+            raise CommandError(530, "5.7.0", "REQUIRETLS needs TLS here too, issue a STARTTLS command first")
+        return Forward(mail)
+
+    def _bdat(self, argument: str) -> Decision:
+        try:
+            chunk = commands.parse_bdat(argument)
+        except CommandError as error:
+            # Were we to go on, a part of a message could be taken for commands.
+            return Close(reply(error.code, error.enhanced, f"{error.text}; closing"))
+        # A chunk is read to its end before it is refused (RFC 3030, 2.).
+        return Discard(chunk.size, self.fault(reply(503, "5.5.1", "MAIL first")))
 
     def _out_of_sequence(self, argument: str) -> Decision:
         raise CommandError(503, "5.5.1", "MAIL first")

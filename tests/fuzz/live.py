@@ -27,7 +27,7 @@ from random import Random
 
 from fuzz import conversation, mutation
 from fuzz.conversation import Conversation, Event
-from fuzz.oracle import Exchange, answers, exchanges, in_step, require
+from fuzz.oracle import Exchange, answers, exchanges, in_step, messages, require
 from fuzz.targets import Target
 from servers.processes import wait_until
 from servers.program import Sendooway
@@ -224,12 +224,12 @@ def _check(ends: _Ends) -> None:
     whole = heard[-1].end if heard else 0
     require(whole == len(ends.client.heard), "1: what the client heard is no reply", ends.client.heard[whole:])
     # Both dialogues begin with a greeting: a reply to nothing.
-    mine, _ = exchanges(b"\r\n" + ends.client.said, heard)
+    mine = messages(*exchanges(b"\r\n" + ends.client.said, heard))
     theirs: list[Exchange] = []
     for smarthost in ends.smarthosts:
         said = b"\r\n" + smarthost.heard
-        theirs += exchanges(said, in_step(said, smarthost.said))[0]
-    messages = iter([exchange for exchange in mine if exchange.message is not None])
+        theirs += messages(*exchanges(said, in_step(said, smarthost.said)))
+    candidates = iter(mine)
     agreed = []
     for their in theirs:
         if not their.message:
@@ -237,7 +237,7 @@ def _check(ends: _Ends) -> None:
         received = _RECEIVED.match(their.message)
         content = their.message[received.end() :] if received else b""
         require(received or b"Received:".startswith(their.message[:9]), "2: no Received field", their.message)
-        mine_of_it = next((each for each in messages if each.message and each.message.startswith(content)), None)
+        mine_of_it = next((each for each in candidates if each.message and each.message.startswith(content)), None)
         require(mine_of_it is not None or not content, "2: a message that the client did not say", their.message)
         if their.complete:
             require(mine_of_it and mine_of_it.complete, "2: completed, and not by the client", their.message)
@@ -245,7 +245,7 @@ def _check(ends: _Ends) -> None:
             if their.verdict is not None and their.verdict.positive:
                 agreed.append((mine_of_it, their.verdict))
     for exchange in mine:
-        if exchange.message is not None and exchange.verdict is not None and exchange.verdict.positive:
+        if exchange.verdict is not None and exchange.verdict.positive:
             require(
                 any(other is exchange and exchange.verdict.repeats(verdict) for other, verdict in agreed),
                 "3: no smarthost said so",

@@ -10,7 +10,7 @@ from base64 import b64encode
 
 import dialogue
 from fuzz.conversation import CLIENT, SMARTHOST, Conversation, Event
-from fuzz.oracle import answers, require
+from fuzz.oracle import answers, exchanges, in_chunk, require
 
 from sendooway import sasl
 from sendooway.secret import Secret
@@ -57,12 +57,10 @@ def run_client(conversation: Conversation) -> None:
             heard += session.take()
     replies = list(answers(heard))
     require(replies and replies[-1].end == len(heard), "what the client heard is no reply", heard)
-    lines, refusals = said.count(b"\n"), sum(reply.code >= 500 for reply in replies)
-    ended = replies[-1].code in (221, 421)
-    if ended:
-        require(len(replies) <= lines + 1, "a reply too many", replies)
-    else:
-        require(len(replies) == lines + 1, "each line has one reply", lines, replies)
+    _, rest = exchanges(said, replies[1:])
+    if session.open:
+        require(b"\n" not in rest or in_chunk(rest), "each line has one reply", rest, replies)
+        refusals = sum(reply.code >= 500 for reply in replies)
         require(refusals < dialogue.POLICY.most_errors + 5, "too many faults end the session", refusals)
     for reply in replies:
         require(reply.code not in (235, 354), "nobody has logged in", reply)

@@ -17,6 +17,7 @@ TOKENS = (
 OF_CLIENTS = (
     *(b"MAIL FROM:<alice@moon.test>\r\n", b"RCPT TO:<bob@sun.test>\r\n", b"DATA\r\n", b"RSET\r\n", b"QUIT\r\n"),
     *(b"EHLO x\r\n", b"NOOP\r\n", b"STARTTLS\r\n", b"AUTH PLAIN\r\n", b"XCLIENT NAME=x\r\n", b"BDAT 5 LAST\r\nHello"),
+    *(b"BDAT 0 LAST\r\n", b"BDAT 7\r\n.a\r\n.\r\n", b"BDAT 2\r\n\r\n", b"BDAT 1\r\n\r", b"BDAT 9999999999\r\n"),
     *(b"HELP\r\n", b"From: x\r\n\r\nText\r\n.\r\n", b".\r\n", b"A" * 513 + b"\r\n", b"B" * 12291 + b"\r\n"),
 )
 OF_SMARTHOSTS = (
@@ -26,6 +27,7 @@ OF_SMARTHOSTS = (
     b"HTTP/1.1 200 OK\r\n",
 )
 _OF = {CLIENT: OF_CLIENTS, SMARTHOST: OF_SMARTHOSTS}
+_OFFERS = ((), ("PIPELINING",), ("CHUNKING",), ("PIPELINING", "CHUNKING"), ("PIPELINING", "SMTPUTF8", "DSN"))
 _MOST_EVENTS = 80
 _MOST_OCTETS = 100_000
 
@@ -72,7 +74,7 @@ def mutate_conversation(random: Random, corpus: Sequence[Conversation]) -> Conve
         _change(random, events, corpus)
     offers = conversation.offers
     if random.randrange(6) == 0:
-        offers = () if offers else ("PIPELINING",)
+        offers = random.choice(_OFFERS)
     return replace(conversation, events=tuple(events[:_MOST_EVENTS]), offers=offers)
 
 

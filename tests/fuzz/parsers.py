@@ -21,9 +21,10 @@ from sendooway.config import ConfigurationError, UserSettings
 from sendooway.privsep import messages
 from sendooway.secret import Secret
 from sendooway.smtp import command
-from sendooway.smtp.capabilities import Capabilities, adapt_mail
+from sendooway.smtp.capabilities import Capabilities
 from sendooway.smtp.capabilities import parse as parse_capabilities
 from sendooway.smtp.command import CommandError
+from sendooway.smtp.parameters import adapt_mail, adapt_rcpt
 from sendooway.smtp.reply import Reply, ReplyError, ReplyReader
 
 SIZE = 1 << 20  # octets, the most that a file may have
@@ -123,6 +124,9 @@ def _reply(octets: bytes) -> None:
         return
 
 
+_OFFERED = ("SIZE", "8BITMIME", "SMTPUTF8", "DSN", "AUTH", "REQUIRETLS", "DELIVERBY", "FUTURERELEASE", "MT-PRIORITY")
+
+
 def _command(octets: bytes) -> None:
     """What goes on to a smarthost is one line, and says the same when it is read again."""
     for line in octets.split(b"\r\n"):
@@ -134,13 +138,25 @@ def _command(octets: bytes) -> None:
                     formatted = command.format_mail(mail)
                     again = command.parse_mail(command.parse(formatted[:-2]).argument)
                     adapted = adapt_mail(
-                        mail, Capabilities({"SIZE": "9"}), eight_bit_needed=True, size_limit=None, added=0
+                        mail,
+                        Capabilities(dict.fromkeys(_OFFERED, "9")),
+                        eight_bit_needed=True,
+                        size_limit=None,
+                        added=0,
+                        verified_tls=True,
                     )
                     require(isinstance(adapted, Reply) or adapted.address == mail.address, "another sender", line)
                 case "RCPT":
                     mail = command.parse_rcpt(parsed.argument)
                     formatted = command.format_rcpt(mail)
                     again = command.parse_rcpt(command.parse(formatted[:-2]).argument)
+                    adapt_rcpt(mail, Capabilities(dict.fromkeys(_OFFERED, "")), utf8=True)
+                case "BDAT":
+                    chunk = command.parse_bdat(parsed.argument)
+                    require(
+                        command.parse_bdat(command.format_bdat(chunk)[5:-2].decode()) == chunk, "another chunk", line
+                    )
+                    continue
                 case _:
                     continue
         except CommandError as error:
@@ -207,6 +223,9 @@ _SEEDS: dict[str, list[bytes]] = {
     "command": [
         b"MAIL FROM:<alice@moon.test> SIZE=10 BODY=8BITMIME\r\nRCPT TO:<@a,@b:bob@[127.0.0.1]>\r\nEHLO x\r\n",
         b'MAIL FROM: <"a \\" b"@moon.test> AUTH=<>\r\nRCPT TO:<postmaster>\r\nMAIL FROM:<>\r\nAUTH PLAIN AGE=\r\n',
+        "MAIL FROM:<jörg@mönd.test> SMTPUTF8 RET=HDRS ENVID=+2B BY=60;R MT-PRIORITY=-3 HOLDFOR=60\r\n".encode(),
+        b"RCPT TO:<a@b> NOTIFY=SUCCESS,DELAY ORCPT=rfc822;a+2B@b\r\nBDAT 12 LAST\r\n"
+        b"MAIL FROM:<> HOLDUNTIL=2026-12-24T18:00:00Z\r\n",
     ],
 }
 

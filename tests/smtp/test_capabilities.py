@@ -1,10 +1,9 @@
-"""What a smarthost offers, and envelopes made to fit it."""
+"""What a smarthost offers."""
 
 import pytest
 
 from sendooway.smtp import capabilities
-from sendooway.smtp.capabilities import Capabilities, adapt_mail, adapt_rcpt
-from sendooway.smtp.command import Envelope
+from sendooway.smtp.capabilities import Capabilities
 from sendooway.smtp.reply import Reply
 
 
@@ -54,62 +53,26 @@ def test_size_limit(parameter: str, limit: int | None) -> None:
     assert parse(f"SIZE {parameter}").size_limit == limit
 
 
-FULL = parse("SIZE 1000", "8BITMIME")
-MAILS = [
-    # parameters of the client, what the smarthost offers, parameters for the smarthost
-    ({}, FULL, {}),
-    ({"SIZE": "900"}, FULL, {"SIZE": "1000"}),
-    ({"SIZE": "900"}, parse("SIZE"), {"SIZE": "1000"}),
-    ({"SIZE": "900"}, parse("SIZE 0"), {"SIZE": "1000"}),
-    ({"SIZE": "900"}, capabilities.NONE, {}),
-    ({"BODY": "8bitmime"}, FULL, {"BODY": "8BITMIME"}),
-    ({"BODY": "7BIT"}, FULL, {"BODY": "7BIT"}),
-    ({"BODY": "7BIT"}, capabilities.NONE, {}),
-    ({"AUTH": "<>"}, FULL, {}),
-]
+@pytest.mark.parametrize(
+    ("parameters", "limit"),
+    [
+        ("RCPTMAX=10 MAILMAX=5", 5),
+        ("mailmax=1", 1),
+        ("RCPTMAX=10", None),
+        ("MAILMAX", None),
+        ("MAILMAX=", None),
+        ("MAILMAX=0", None),
+        ("MAILMAX=many", None),
+        ("", None),
+    ],
+)
+def test_how_many_mails_it_takes_on_one_connection(parameters: str, limit: int | None) -> None:
+    assert parse(f"LIMITS {parameters}").mails_limit == limit
+    assert capabilities.NONE.mails_limit is None
 
 
-@pytest.mark.parametrize(("asked", "offers", "expected"), MAILS)
-def test_mail_is_made_to_fit(asked: dict[str, str], offers: Capabilities, expected: dict[str, str]) -> None:
-    adapted = adapt_mail(Envelope("a@b", asked), offers, eight_bit_needed=True, size_limit=950, added=100)
-    assert adapted == Envelope("a@b", expected)
-
-
-REFUSALS = [
-    ({"SIZE": "901"}, FULL, 552, "5.3.4"),
-    ({"SIZE": "951"}, capabilities.NONE, 552, "5.3.4"),
-    ({"SIZE": ""}, FULL, 501, "5.5.4"),
-    ({"SIZE": "-1"}, FULL, 501, "5.5.4"),
-    ({"SIZE": "9" * 21}, FULL, 501, "5.5.4"),
-    ({"BODY": "8BITMIME"}, capabilities.NONE, 554, "5.6.3"),
-    ({"BODY": "BINARYMIME"}, FULL, 501, "5.5.4"),
-    ({"BODY": ""}, FULL, 501, "5.5.4"),
-    ({"SMTPUTF8": ""}, parse("SMTPUTF8"), 555, "5.5.4"),
-    ({"RET": "HDRS"}, parse("DSN"), 555, "5.5.4"),
-]
-
-
-@pytest.mark.parametrize(("asked", "offers", "code", "enhanced"), REFUSALS)
-def test_mail_that_does_not_fit_is_refused(
-    asked: dict[str, str], offers: Capabilities, code: int, enhanced: str
-) -> None:
-    refusal = adapt_mail(Envelope("a@b", asked), offers, eight_bit_needed=True, size_limit=950, added=100)
-    assert isinstance(refusal, Reply)
-    assert (refusal.code, refusal.enhanced) == (code, enhanced)
-
-
-def test_eight_bit_goes_anywhere_if_nobody_minds() -> None:
-    mail = Envelope("a@b", {"BODY": "8BITMIME"})
-    assert adapt_mail(mail, capabilities.NONE, eight_bit_needed=False, size_limit=None, added=0) == Envelope("a@b", {})
-
-
-def test_no_limit_of_ours() -> None:
-    mail = Envelope("a@b", {"SIZE": "9" * 20})
-    assert adapt_mail(mail, capabilities.NONE, eight_bit_needed=False, size_limit=None, added=0) == Envelope("a@b", {})
-
-
-def test_rcpt_has_no_parameters() -> None:
-    assert adapt_rcpt(Envelope("a@b", {})) == Envelope("a@b", {})
-    refusal = adapt_rcpt(Envelope("a@b", {"NOTIFY": "NEVER"}))
-    assert isinstance(refusal, Reply)
-    assert (refusal.code, refusal.enhanced) == (555, "5.5.4")
+def test_chunking_and_smtputf8() -> None:
+    assert parse("CHUNKING").chunking
+    assert parse("smtputf8").smtputf8
+    assert not capabilities.NONE.chunking
+    assert not capabilities.NONE.smtputf8

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sendooway.smtp import command
-from sendooway.smtp.command import Command, CommandError, Envelope
+from sendooway.smtp.command import Chunk, Command, CommandError, Envelope
 
 
 @pytest.mark.parametrize(
@@ -20,6 +20,10 @@ from sendooway.smtp.command import Command, CommandError, Envelope
         (b"Mail  From: <A@b>  SIZE=1 ", Command("MAIL", "From: <A@b>  SIZE=1")),
         (b"X-Verb-9 ~", Command("X-VERB-9", "~")),
         (b"DATA;", Command("DATA", ";")),
+        ("MAIL FROM:<jörg@mönd.test>".encode(), Command("MAIL", "FROM:<jörg@mönd.test>")),
+        ("rcpt to:<\U0010fffd@b>".encode(), Command("RCPT", "to:<\U0010fffd@b>")),
+        ("VRFY jörg".encode(), Command("VRFY", "jörg")),
+        ("EXPN jörg".encode(), Command("EXPN", "jörg")),
         (b"NOOP " + b"x" * 505, Command("NOOP", "x" * 505)),
         (b"MAIL " + b"x" * 2041, Command("MAIL", "x" * 2041)),
         (b"rcpt " + b"x" * 2041, Command("RCPT", "x" * 2041)),
@@ -38,6 +42,14 @@ def test_a_line_is_a_verb_and_an_argument(line: bytes, expected: Command) -> Non
         (b".", "Syntax error"),
         (b"\xffNOOP", "Syntax error"),
         (b"NOOP \xff", "Syntax error"),
+        ("NOOP ö".encode(), "Syntax error"),
+        ("EHLO mönd.test".encode(), "Syntax error"),
+        ("MAIL\N{NO-BREAK SPACE}".encode("latin-1"), "Syntax error"),
+        (b"MAIL FROM:<j\xf6rg@b>", "Syntax error"),
+        (b"MAIL FROM:<j\xc0\xaf@b>", "Syntax error"),  # an overlong form of /
+        (b"MAIL FROM:<j\xed\xa0\x80@b>", "Syntax error"),  # a surrogate
+        (b"MAIL FROM:<j\xc2\x85@b>", "Syntax error"),  # NEL, a line end to some
+        (b"MAIL FROM:<j\xc3", "Syntax error"),
         (b"NOOP\t", "Syntax error"),
         (b"NOOP \x7f", "Syntax error"),
         (b"NOOP \x00", "Syntax error"),
@@ -82,6 +94,9 @@ ADDRESSES = [
     '""@moon.test',
     "a@[192.0.2.7]",
     "a@[IPv6:2001:db8::1]",
+    "jörg@mönd.test",
+    '"jörg ö"@mönd.test',
+    "甲斐@黒川.日本",
 ]
 
 
@@ -157,15 +172,61 @@ def test_bad_rcpt(argument: str, enhanced: str) -> None:
         (Envelope("a@b", {}), ""),
         (Envelope("", {}), ""),
         (Envelope('"a b"@c', {"SIZE": "12", "SMTPUTF8": ""}), " SIZE=12 SMTPUTF8"),
+        (Envelope("jörg@mönd.test", {"ORCPT": "utf-8;jörg"}), " ORCPT=utf-8;jörg"),
     ],
 )
 def test_an_envelope_as_a_command(envelope: Envelope, parameters: str) -> None:
-    octets = f"<{envelope.address}>{parameters}\r\n".encode("ascii")
+    octets = f"<{envelope.address}>{parameters}\r\n".encode()
     assert command.format_mail(envelope) == b"MAIL FROM:" + octets
     assert command.format_rcpt(envelope) == b"RCPT TO:" + octets
 
 
-_printable = st.text(st.characters(min_codepoint=0x20, max_codepoint=0x7E), max_size=80)
+@pytest.mark.parametrize(
+    ("envelope", "is_ascii"),
+    [
+        (Envelope("a@b", {"SMTPUTF8": ""}), True),
+        (Envelope("ö@b", {}), False),
+        (Envelope("a@b", {"ORCPT": "utf-8;ö@b"}), False),
+    ],
+)
+def test_what_needs_smtputf8(envelope: Envelope, is_ascii: bool) -> None:
+    assert envelope.is_ascii == is_ascii
+
+
+@pytest.mark.parametrize(
+    ("argument", "chunk"),
+    [
+        ("0", Chunk(0, False)),
+        ("0 LAST", Chunk(0, True)),
+        ("86 last", Chunk(86, True)),
+        ("007  Last", Chunk(7, True)),
+        ("9223372036854775807", Chunk(2**63 - 1, False)),
+        ("1" + "0" * 400, Chunk(10**400, False)),
+    ],
+)
+def test_a_chunk(argument: str, chunk: Chunk) -> None:
+    assert command.parse_bdat(argument) == chunk
+
+
+@pytest.mark.parametrize(
+    "argument", ["", "LAST", "x", "-1", "+1", "1.0", "0x10", "1 FIRST", "1 LAST LAST", "1LAST", "٣"]
+)
+def test_what_is_no_chunk(argument: str) -> None:
+    with pytest.raises(CommandError) as error:
+        command.parse_bdat(argument)
+    assert (error.value.code, error.value.enhanced) == (501, "5.5.4")
+
+
+@pytest.mark.parametrize("line", ["BDAT 0 LAST", "BDAT 9223372036854775807"])
+def test_a_chunk_as_a_command(line: str) -> None:
+    assert command.format_bdat(command.parse_bdat(line.removeprefix("BDAT "))) == line.encode("ascii") + b"\r\n"
+
+
+_printable = st.text(
+    st.characters(min_codepoint=0x20, max_codepoint=0x7E)
+    | st.characters(min_codepoint=0xA0, exclude_categories=["Cs"]),
+    max_size=80,
+)
 
 
 @given(_printable | _printable.map("<{}@moon.test>".format) | _printable.map("<a@b> {}".format))
@@ -175,7 +236,7 @@ def test_an_envelope_that_was_parsed_means_the_same_to_the_smarthost(text: str) 
         octets = command.format_mail(envelope)
         assert octets.endswith(b"\r\n")
         assert octets.count(b"\n") == octets.count(b"\r") == 1
-        again = command.parse_mail(octets.removeprefix(b"MAIL ").removesuffix(b"\r\n").decode("ascii"))
+        again = command.parse_mail(octets.removeprefix(b"MAIL ").removesuffix(b"\r\n").decode())
         assert again == envelope
 
 

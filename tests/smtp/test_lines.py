@@ -97,6 +97,16 @@ def test_a_line_pushed_back_comes_again_before_what_follows() -> None:
     assert reader.take() == b"NO"
 
 
+def test_octets_that_are_no_lines_are_taken_by_their_number() -> None:
+    reader = LineReader()
+    reader.receive(b"BDAT 4\r\n\r\n\0\nNOOP\r\n")
+    assert reader.next_line() == b"BDAT 4"
+    assert reader.take(0) == b""
+    assert reader.take(4) == b"\r\n\0\n"
+    assert reader.next_line() == b"NOOP"
+    assert reader.take(4) == b""
+
+
 def test_an_endless_line_takes_no_memory() -> None:
     reader = LineReader()
     for _ in range(1000):

@@ -22,12 +22,17 @@ MOST_RECIPIENTS = 1000
 
 
 def make(
-    *, pipelining: bool = True, trace: bytes = b"", size_limit: int | None = None, most_errors: int | None = None
+    *,
+    pipelining: bool = True,
+    chunking: bool = False,
+    trace: bytes = b"",
+    size_limit: int | None = None,
+    most_errors: int | None = None,
 ) -> Relay:
     return Relay(
         LineReader(),
         Envelope("alice@moon.test", {}),
-        Capabilities({"PIPELINING": ""} if pipelining else {}),
+        Capabilities(({"PIPELINING": ""} if pipelining else {}) | ({"CHUNKING": ""} if chunking else {})),
         trace=trace,
         size_limit=size_limit,
         most_recipients=MOST_RECIPIENTS,
@@ -60,7 +65,7 @@ def in_body(**options: object) -> Relay:
     relay.receive_from_smarthost(b"354 Go on\r\n")
     relay.for_client.clear()
     relay.for_smarthost.clear()
-    assert relay.phase is Phase.BODY
+    assert relay.phase is Phase.MESSAGE
     return relay
 
 
@@ -304,6 +309,120 @@ def test_a_client_that_says_no_more_still_hears_its_replies() -> None:
     assert take(relay.for_client) == b"250 2.0.0 Ok\r\n" * 2
 
 
+# Chunks
+
+
+@pytest.mark.parametrize("chunking", [True, False])
+def test_the_outcome_of_a_message_in_chunks(chunking: bool) -> None:
+    relay = make(chunking=chunking, trace=TRACE)
+    before_data(relay)
+    for command in (b"BDAT 5\r\n.a\r\n.", b"BDAT 2 LAST\r\nb\n"[:-1] + b"c"):
+        relay.receive_from_client(command)
+        if not chunking and relay.phase is Phase.DATA_SENT:
+            relay.for_smarthost.clear()
+            relay.receive_from_smarthost(b"354 Go on\r\n")
+        relay.for_smarthost.clear()
+        if chunking or relay.phase is Phase.FINAL:
+            relay.receive_from_smarthost(b"250 2.0.0 Fine\r\n")
+    verdict = Reply(250, "2.0.0", ("Fine",))
+    assert relay.done
+    assert relay.ended
+    assert relay.lost is None
+    assert relay.outcome == relays.Outcome(verdict, verdict, octets=7, recipients=1)
+
+
+def test_the_first_refusal_of_a_chunk_is_the_outcome() -> None:
+    relay = make(chunking=True)
+    before_data(relay)
+    relay.receive_from_client(b"BDAT 1\r\na")
+    relay.for_smarthost.clear()
+    relay.receive_from_smarthost(b"452 4.3.1 Full\r\n")
+    relay.receive_from_client(b"BDAT 1 LAST\r\nb")
+    verdict = Reply(452, "4.3.1", ("Full",))
+    assert relay.done
+    assert relay.outcome == relays.Outcome(verdict, verdict, octets=1, recipients=1)
+    # The smarthost's transaction waits for RSET.
+    assert relay.accepted
+    assert not relay.ended
+    assert relay.lost is None
+
+
+def test_a_chunk_that_is_refused_here_has_no_verdict() -> None:
+    relay = make(chunking=True)
+    before_data(relay)
+    relay.receive_from_client(b"BDAT 2\r\na\0RSET\r\n")
+    assert relay.done
+    assert relay.outcome is not None
+    assert relay.outcome.verdict is None
+    assert relay.outcome.reply.code == 550
+    assert take(relay.for_client) == (b"550-5.6.0 The message has a bare CR, bare LF or NUL\r\n550 5.6.0 signed\r\n")
+
+
+def test_what_is_waited_for_with_chunks() -> None:
+    relay = make(chunking=True)
+    before_data(relay)
+    waits = []
+    for receive, octets in [
+        (relay.receive_from_client, b"BDAT 2\r\na"),
+        (relay.receive_from_client, b"b"),
+        (relay.receive_from_smarthost, b"250 Ok\r\n"),
+        (relay.receive_from_client, b"BDAT 0 LAST\r\n"),
+    ]:
+        receive(octets)
+        relay.for_smarthost.clear()
+        waits.append(relay.wait)
+    assert waits == [Wait.CLIENT_BODY, Wait.REPLY, Wait.CLIENT_COMMAND, Wait.FINAL_REPLY]
+
+
+@pytest.mark.parametrize("chunking", [True, False])
+def test_a_chunk_without_end_takes_no_memory(chunking: bool) -> None:
+    relay = make(chunking=chunking)
+    before_data(relay)
+    relay.receive_from_client(b"BDAT 9223372036854775807 LAST\r\n")
+    if not chunking:
+        # It waits for the 354, and so does the client.
+        while relay.wants_client:
+            relay.receive_from_client(b"x" * 16384)
+        relay.for_smarthost.clear()
+        relay.receive_from_smarthost(b"354 Go on\r\n")
+    passed_on = 0
+    for _ in range(100):
+        while relay.wants_client:
+            relay.receive_from_client(b"x" * 16384)
+        assert len(relay.for_smarthost) + len(relay._lines) <= 2 * ROOM + 16384
+        passed_on += len(take(relay.for_smarthost))
+    assert passed_on > 50 * ROOM
+    assert relay.phase is Phase.MESSAGE
+
+
+def test_a_refused_chunk_without_end_takes_no_memory() -> None:
+    relay = make(chunking=True, size_limit=1)
+    before_data(relay)
+    relay.receive_from_client(b"BDAT 9223372036854775808 LAST\r\n")
+    for _ in range(100):
+        assert relay.wants_client
+        relay.receive_from_client(b"x" * 16384)
+        assert len(relay._lines) == len(relay.for_smarthost) == len(relay.for_client) == 0
+
+
+@pytest.mark.parametrize("chunking", [True, False])
+def test_many_tiny_chunks_in_one_piece(chunking: bool) -> None:
+    relay = make(chunking=chunking)
+    before_data(relay)
+    message = b"x" * 2000
+    model = Model(pipelining=True)
+    model._recipients = 1
+    heard = converse(relay, model, iter([b"BDAT 1\r\nx" * len(message) + b"BDAT 0 LAST\r\n"]), answer_late=False)
+    assert last_lines(heard) == [b"250 2.0.0 %s" % line for line in expected_of_chunks(len(message), chunking)] + [
+        b"250 2.0.0 Message 1"
+    ]
+    assert model.messages == [message if chunking else message + b"\r\n"]
+
+
+def expected_of_chunks(number: int, chunking: bool) -> list[bytes]:
+    return [b"Chunk" if chunking else b"%d octets received" % octets for octets in range(1, number + 1)]
+
+
 # Waiting
 
 
@@ -409,6 +528,17 @@ def test_a_positive_reply_to_a_command_that_has_not_left_is_none() -> None:
     assert relay.lost is not None
 
 
+@pytest.mark.parametrize("last", [b"", b" LAST"])
+def test_a_positive_reply_to_a_chunk_that_has_not_left_is_none(last: bytes) -> None:
+    relay = make(chunking=True)
+    before_data(relay)
+    relay.receive_from_client(b"BDAT 5%s\r\nHello" % last)
+    del relay.for_smarthost[:-1]
+    relay.receive_from_smarthost(b"250 Ok\r\n")
+    assert take(relay.for_client).startswith(b"451-4.4.2 ")
+    assert relay.lost is not None
+
+
 def test_354_before_data_has_left_is_none() -> None:
     relay = make()
     before_data(relay)
@@ -511,6 +641,7 @@ class Model:
         self._buffer = b""
         self._in_body = False
         self._recipients = 0
+        self._chunks = b""
 
     def receive(self, octets: bytes) -> bytes:
         self.received += octets
@@ -538,6 +669,19 @@ class Model:
             assert not rest, "pipelined behind DATA"
             self._in_body = self._recipients > 0
             return b"354 Go on\r\n" if self._in_body else b"554 5.5.1 Nobody\r\n"
+        if line.startswith(b"BDAT"):
+            assert self._recipients
+            size = int(line.split()[1])
+            if len(rest) < size:
+                self._buffer = line + end_of_line + rest
+                return None
+            self._chunks += rest[:size]
+            self._buffer = rest[size:]
+            assert not self._buffer, "pipelined behind a chunk"
+            if not line.endswith(b" LAST"):
+                return b"250 2.0.0 Chunk\r\n"
+            self.messages.append(self._chunks)
+            return b"250 2.0.0 Message %d\r\n" % len(self.messages)
         assert self.pipelining or not rest, "pipelined"
         if line.startswith(b"RCPT"):
             refused = b"refused" in line
@@ -634,6 +778,50 @@ def test_the_nth_reply_belongs_to_the_nth_command(
     assert lines.take() == tail
 
 
+chunks = st.lists(body_octets, min_size=1, max_size=5)
+
+
+def as_bdat(parts: list[bytes]) -> bytes:
+    return b"".join(
+        b"BDAT %d%s\r\n%s" % (len(part), b" LAST" if number == len(parts) else b"", part)
+        for number, part in enumerate(parts, 1)
+    )
+
+
+@given(chunks, places, st.booleans(), st.booleans(), st.booleans(), st.binary(max_size=9))
+@example([b"x\r", b"\n.\r\n.", b"", b"\r", b"\n.x"], [3, 20, 21, 30], False, False, True, b"")
+@example([b"x\r", b""], [], True, False, False, b"NOOP\r\n")
+def test_a_message_in_chunks_is_passed_on_unchanged_or_not_ended(
+    parts: list[bytes], where: list[int], chunking: bool, answer_late: bool, pipelining: bool, tail: bytes
+) -> None:
+    relay, model = make(chunking=chunking, pipelining=pipelining, trace=TRACE), Model(pipelining)
+    lines = relay._lines
+    said = b"RCPT TO:<bob@sun.test>\r\n" + as_bdat(parts) + tail
+    heard = last_lines(converse(relay, model, cut(said, where), answer_late))
+    message = b"".join(parts)
+    if not re.search(rb"\0|\r(?!\n)|(?<!\r)\n", message):
+        if not chunking:
+            dotted = (b"\r\n" + message).replace(b"\r\n.", b"\r\n..")[2:]
+            message = dotted if (b"\r\n" + dotted).endswith(b"\r\n") else dotted + b"\r\n"
+        assert model.messages == [TRACE + message]
+        assert [line[:3] for line in heard] == [b"250"] * (2 + len(parts))
+        assert heard[-1] == b"250 2.0.0 Message 1"
+        assert relay.lost is None
+    else:
+        assert model.messages == []
+        assert [line[:3] for line in heard[:2]] == [b"250"] * 2
+        codes = [line[:3] for line in heard[2:]]
+        # From the first chunk that is bad, all of them are refused.
+        assert codes == sorted(codes)
+        assert codes[-1] == b"550"
+        assert len(codes) == len(parts)
+        assert relay.lost is not None
+    assert relay.done
+    assert relay.outcome is not None
+    assert relay.outcome.octets <= sum(map(len, parts))
+    assert lines.take() == tail
+
+
 @given(st.lists(body_octets, max_size=4).map(b"".join), places, st.booleans())
 @example(b"\r.\r\nx", [1], False)
 @example(b"\n.\r\n.\r\n", [2], True)
@@ -683,23 +871,40 @@ def test_a_message_is_passed_on_unchanged_or_not_ended(octets: bytes, where: lis
                 b"\r\n",
                 b"RSET\r\n",
                 b"RCPT",
+                b"BDAT 3\r\n",
+                b"BDAT 0\r\n",
+                b"BDAT 7 LAST\r\n",
+                b"BDAT x\r\n",
             ]
         ),
         max_size=25,
     ).map(b"".join),
     st.booleans(),
+    st.booleans(),
     places,
 )
-def test_any_cutting_gives_the_same_dialogue(said: bytes, pipelining: bool, where: list[int]) -> None:
+def test_any_cutting_gives_the_same_dialogue(said: bytes, pipelining: bool, chunking: bool, where: list[int]) -> None:
     results = []
     for pieces in ([said], list(cut(said, where))):
-        relay, model = make(pipelining=pipelining), Model(pipelining)
+        relay, model = make(pipelining=pipelining, chunking=chunking), Model(pipelining)
         heard = converse(relay, model, iter(pieces), answer_late=False)
         # What a message that was cut short had of its octets is a matter of time.
         outcome = relay.outcome if relay.lost is None else relay.outcome and relay.outcome.reply
         received = model.received if relay.lost is None else b""
         results.append((heard, received, model.messages, relay.phase, relay.lost, outcome, relay._lines.take()))
     assert results[0] == results[1]
+
+
+def has_last_chunk(sent: bytes) -> bool:
+    """Whether these octets for a smarthost end with a whole message in chunks."""
+    while sent:
+        line, _, sent = sent.partition(b"\r\n")
+        if line.startswith(b"BDAT"):
+            size = int(line.split()[1])
+            if line.endswith(b" LAST"):
+                return len(sent) == size
+            sent = sent[size:]
+    return False
 
 
 REPLIES = [
@@ -722,22 +927,38 @@ REPLIES = [
             st.tuples(
                 st.just("client"),
                 st.sampled_from(
-                    [b"RCPT TO:<bob@sun.test>\r\nDATA\r\n", b"Hello", b"\r\n.\r\n", b"\0", b"QUIT\r\n", b"NOOP\r\n"]
+                    [
+                        b"RCPT TO:<bob@sun.test>\r\nDATA\r\n",
+                        b"Hello",
+                        b"\r\n.\r\n",
+                        b"\0",
+                        b"QUIT\r\n",
+                        b"NOOP\r\n",
+                        b"BDAT 5\r\n",
+                        b"BDAT 5 LAST\r\n",
+                        b"BDAT 0 LAST\r\n",
+                    ]
                 ),
             ),
             st.tuples(st.sampled_from(["client closes", "smarthost closes", "all sent"]), st.just(b"")),
         ),
         max_size=40,
     ),
+    st.sampled_from(["at MAIL", "at DATA or BDAT", "in the body"]),
     st.booleans(),
 )
-def test_whatever_happens_there_is_no_false_success(events: list[tuple[str, bytes]], begins_in_body: bool) -> None:
-    relay = in_body() if begins_in_body else make()
+def test_whatever_happens_there_is_no_false_success(
+    events: list[tuple[str, bytes]], begin: str, chunking: bool
+) -> None:
+    relay = in_body(chunking=chunking) if begin == "in the body" else make(chunking=chunking)
+    if begin == "at DATA or BDAT":
+        before_data(relay)
     sent = heard = b""
     said_after_the_end = b""  # by the smarthost, after the whole message had left
-    bodies_opened = begins_in_body
+    bodies_opened = begin == "in the body"
     for source, octets in events:
-        ended = bodies_opened and sent.endswith(b"\r\n.\r\n") and not relay.for_smarthost
+        whole = has_last_chunk(sent) if b"BDAT" in sent else bodies_opened and sent.endswith(b"\r\n.\r\n")
+        ended = whole and not relay.for_smarthost
         if source == "smarthost" and relay.lost is None and not relay.done:
             if ended:
                 said_after_the_end += octets
@@ -751,10 +972,10 @@ def test_whatever_happens_there_is_no_false_success(events: list[tuple[str, byte
         elif source == "all sent" and relay.lost is None:
             sent += take(relay.for_smarthost)
         heard += take(relay.for_client)
-        bodies_opened = bodies_opened or relay.phase in (Phase.BODY, Phase.FINAL)
+        bodies_opened = bodies_opened or relay.phase in (Phase.MESSAGE, Phase.FINAL)
         assert relay.lost is None or not relay.for_smarthost
     if relay.outcome is not None and relay.outcome.reply.positive:
-        assert sent.endswith(b"\r\n.\r\n")
+        assert sent.endswith(b"\r\n.\r\n") or has_last_chunk(sent)
         reader = ReplyReader()
         reader.receive(said_after_the_end)
         verdict = reader.next_reply()

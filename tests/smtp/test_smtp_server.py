@@ -10,6 +10,7 @@ from sendooway.smtp.reply import Reply
 from sendooway.smtp.server import (
     Authenticate,
     Close,
+    Discard,
     Forward,
     Policy,
     Respond,
@@ -47,7 +48,7 @@ def test_the_greeting_says_who_we_are() -> None:
 
 def test_what_is_offered_before_and_after_tls_and_login() -> None:
     server = Server(POLICY)
-    always = ["PIPELINING", "ENHANCEDSTATUSCODES", "8BITMIME", "SIZE 1000"]
+    always = ["PIPELINING", "ENHANCEDSTATUSCODES", "CHUNKING", "DSN", "8BITMIME", "SMTPUTF8", "SIZE 1000"]
     assert offers(server) == [*always, "STARTTLS"]
     server.tls_started()
     assert offers(server) == [*always, "AUTH PLAIN LOGIN"]
@@ -58,14 +59,21 @@ def test_what_is_offered_before_and_after_tls_and_login() -> None:
 @pytest.mark.parametrize(
     ("change", "missing"),
     [
-        ({"eight_bit_mime": False}, "8BITMIME"),
-        ({"size_limit": None}, "SIZE 1000"),
-        ({"starttls": False}, "STARTTLS"),
+        # SMTPUTF8 without 8BITMIME must not be (RFC 6531, 3.1).
+        ({"eight_bit_mime": False}, {"8BITMIME", "SMTPUTF8"}),
+        ({"size_limit": None}, {"SIZE 1000"}),
+        ({"starttls": False}, {"STARTTLS"}),
     ],
 )
-def test_what_is_configured_away_is_not_offered(change: dict[str, object], missing: str) -> None:
+def test_what_is_configured_away_is_not_offered(change: dict[str, object], missing: set[str]) -> None:
     server = Server(dataclasses.replace(POLICY, **change))  # type: ignore[arg-type]
-    assert offers(server) == [line for line in offers(Server(POLICY)) if line != missing]
+    assert offers(server) == [line for line in offers(Server(POLICY)) if line not in missing]
+
+
+def test_nothing_is_offered_that_only_some_smarthosts_have() -> None:
+    assert not {"BINARYMIME", "REQUIRETLS", "FUTURERELEASE", "DELIVERBY", "MT-PRIORITY", "LIMITS"} & set(
+        offers(Server(POLICY))
+    )
 
 
 def test_no_mechanisms_no_auth() -> None:
@@ -164,6 +172,39 @@ def test_mail_after_login_is_forwarded() -> None:
     assert answer(server, b"MAIL FROM:a@b") == (501, "5.1.7")
     assert answer(server, b"RCPT TO:<a@b>") == (503, "5.5.1")
     assert answer(server, b"DATA") == (503, "5.5.1")
+
+
+def test_a_utf8_sender_needs_smtputf8() -> None:
+    server = Server(POLICY, tls=True)
+    server.login_succeeded()
+    line = "MAIL FROM:<jörg@moon.test>".encode()
+    assert answer(server, line) == (553, "5.6.7")
+    assert answer(server, b"MAIL FROM:<a@b> AUTH=" + "jörg@moon.test".encode()) == (553, "5.6.7")
+    assert server.receive(line + b" smtputf8") == Forward(Envelope("jörg@moon.test", {"SMTPUTF8": ""}))
+
+
+def test_requiretls_begins_here() -> None:
+    server = Server(dataclasses.replace(POLICY, login_needs_tls=False))
+    server.login_succeeded()
+    assert answer(server, b"MAIL FROM:<a@b> REQUIRETLS") == (530, "5.7.0")
+    server.tls_started()
+    assert server.receive(b"MAIL FROM:<a@b> REQUIRETLS") == Forward(Envelope("a@b", {"REQUIRETLS": ""}))
+
+
+@pytest.mark.parametrize("logged_in", [False, True])
+def test_a_chunk_without_a_mail_is_read_before_it_is_refused(logged_in: bool) -> None:
+    server = Server(POLICY, tls=True)
+    if logged_in:
+        server.login_succeeded()
+    refusal = Respond(Reply(503, "5.5.1", ("MAIL first",)))
+    assert server.receive(b"BDAT 9223372036854775808 LAST") == Discard(2**63, refusal)
+
+
+@pytest.mark.parametrize("line", [b"BDAT", b"BDAT x", b"BDAT -1", b"BDAT 1 FIRST", b"BDAT 1 LAST LAST", b"BDAT 1,LAST"])
+def test_a_chunk_of_unknown_size_ends_the_connection(line: bytes) -> None:
+    decision = Server(POLICY).receive(line)
+    assert isinstance(decision, Close)
+    assert (decision.reply.code, decision.reply.enhanced) == (501, "5.5.4")
 
 
 @pytest.mark.parametrize("fault", LineFault)
