@@ -140,6 +140,15 @@ def _open_files(parsed: Parsed) -> None:
                 keyword,
                 f"cannot read {path!r}: {error.strerror}; the name of a readable file would be right",
             ) from None
+    if "ldapSSLca" in parsed.origins:
+        from sendooway.net.tls import TlsError, client_context
+
+        try:
+            client_context(configuration.ldap_ssl_ca)
+        except TlsError as error:
+            raise ConfigurationError(
+                parsed.origins["ldapSSLca"], "ldapSSLca", f"{error}; certificates in PEM form would be right"
+            ) from None
     if configuration.ssl_cert:
         from sendooway.net.tls import TlsError, server_context
 

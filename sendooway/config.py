@@ -65,6 +65,7 @@ class Use(Enum):
 
 class Backend(Enum):
     PAM = "PAM"
+    LDAP = "LDAP"
     NONE = "none"
 
 
@@ -241,12 +242,6 @@ def _size(value: str) -> int | None:
         raise ValueError("is not `disable` or a number of octets (0: no limit)") from None
 
 
-def _backend(value: str) -> Enum:
-    if value.lower() == "ldap":
-        raise ValueError("is not built in yet; use PAM or none")
-    return _one_of(Backend)(value)
-
-
 def _mechanisms(value: str) -> tuple[str, ...]:
     wanted = {word.upper() for word in re.split(r"[ \t,]+", value)}
     if not wanted <= set(MECHANISMS):
@@ -286,15 +281,21 @@ def _template(value: str) -> str:
 
 def _user_dn(value: str) -> str:
     # Without %u, one entry's password would open every account.
-    if "=" not in value or "%u" not in _template(value).replace("%%", ""):
+    signs = re.sub("%[u%]", "", value).count("%")
+    if "=" not in value or "%u" not in value.replace("%%", "") or signs or not value.isprintable():
         raise ValueError("is not a DN with the user name in it, as in uid=%u,ou=people,dc=example,dc=org")
     return value
 
 
 def _uris(value: str) -> tuple[str, ...]:
+    from sendooway.ldap import uri
+
     uris = tuple(value.split())
-    if not all(re.match("ldaps?://.", uri, re.IGNORECASE) for uri in uris):
-        raise ValueError("is not a list of ldap:// or ldaps:// URIs apart by blanks")
+    try:
+        for text in uris:
+            uri.parse(text)
+    except ValueError:
+        raise ValueError("is not a list of ldap://HOST:PORT or ldaps://HOST:PORT apart by blanks") from None
     return uris
 
 
@@ -401,7 +402,7 @@ _KEYWORDS = {
         _Keyword("mailerEncryption", "mailer_encryption", _one_of(Encryption)),
         _Keyword("ext8BitMime", "ext_8bit_mime", _one_of(EightBitMime)),
         _Keyword("extMessageSize", "ext_message_size", _size),
-        _Keyword("authBackend", "auth_backend", _backend),
+        _Keyword("authBackend", "auth_backend", _one_of(Backend)),
         _Keyword("authMechanisms", "auth_mechanisms", _mechanisms, _Empty.DEFAULT),
         _Keyword("krb5Keytab", "krb5_keytab", _keytab, _Empty.DEFAULT),
         _Keyword("krb5PamAccount", "krb5_pam_account", _yes_or_no),
@@ -582,6 +583,10 @@ def _check(configuration: Configuration, found: _Found) -> None:
         raise ConfigurationError(
             origins["sslKey"][0], "sslKey", "needs sslCert too, the certificate that this key belongs to"
         )
+    if configuration.auth_backend is Backend.LDAP:
+        for keyword, value in (("ldapUri", configuration.ldap_uri), ("ldapAuthDN", configuration.ldap_auth_dn)):
+            if not value:
+                raise ConfigurationError(origins["authBackend"][0], "authBackend", f"`LDAP` needs {keyword}, too")
     places: dict[Listen, Origin] = {}
     for listen, origin in zip(configuration.listen, origins.get("listen", []), strict=True):
         if listen.tls and not configuration.ssl_cert:

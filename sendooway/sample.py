@@ -42,11 +42,15 @@ SAMPLE = """\
 
 ## Who may log in
 
-# `PAM`, or `none` for the user who runs sendooway, whose password is then not
-# checked. The ldap* keywords are for `LDAP`, which is not built in yet.
+# `PAM`, `LDAP`, or `none` for the user who runs sendooway, whose password is
+# then not checked.
 #authBackend = PAM
-#ldapAuthDN =
+
+# LDAP: the servers, as in ldaps://ldap.example.org, apart by blanks; the DN to
+# bind as, as in uid=%u,ou=people,dc=example,dc=org; trusted certificates in
+# PEM, without it those of sslCA.
 #ldapUri =
+#ldapAuthDN =
 #ldapSSLca =
 
 # A user, or the members of a %group. Repeatable; without it everyone.

@@ -8,11 +8,13 @@ import pytest
 from servers import postfix as postfix_
 from servers import realm as realm_
 from servers import roots as roots_
+from servers import slapd as slapd_
 from servers import users
 from servers.certificates import Certificates, make_certificates
 from servers.postfix import Postfix, PostfixAccount
 from servers.realm import Realm
 from servers.roots import Release
+from servers.slapd import Slapd
 from servers.users import User
 
 # Two identities of one person at two providers, played by one Postfix: each login may send as its own address only.
@@ -88,6 +90,17 @@ def root(shared_folder: Path) -> Callable[[Release], Path]:
         return made[release]
 
     return make
+
+
+@pytest.fixture(scope="session")
+def slapd(shared_folder: Path, certificates: Certificates) -> Iterator[Slapd]:
+    """The directory of EVERYBODY."""
+    if reason := slapd_.why_not():
+        pytest.skip(reason)
+    folder = shared_folder / "slapd"
+    folder.mkdir()
+    with Slapd(folder, slapd_.EVERYBODY, certificates.good) as directory:
+        yield directory
 
 
 @pytest.fixture(scope="session")

@@ -240,8 +240,9 @@ def test_an_empty_string_means_the_default(keyword: str) -> None:
         ("ext8bitmime = on", "ext8BitMime: 'on' is not force, disable or ignore"),
         ("mailerEncryption = need", "mailerEncryption: 'need' is not allowed, required or forbidden"),
         ("smarthostPlain =", "smarthostPlain: '' is not ifAdvertised, alwaysTry or never"),
-        ("authBackend = passwd", "authBackend: 'passwd' is not PAM or none"),
-        ("authBackend = LDAP", "authBackend: 'LDAP' is not built in yet; use PAM or none"),
+        ("authBackend = passwd", "authBackend: 'passwd' is not PAM, LDAP or none"),
+        ("authBackend = LDAP", "authBackend: `LDAP` needs ldapUri, too"),
+        ("authBackend = LDAP\nldapUri = ldap://a", "authBackend: `LDAP` needs ldapAuthDN, too"),
         ("timeout = 0", "timeout: '0' is not a number from 1 to 2147483647"),
         ("timeout = -1", "timeout: '-1' is not a number from 1 to 2147483647"),
         ("timeout = 2147483648", "timeout: '2147483648' is not a number from 1 to 2147483647"),
@@ -275,10 +276,17 @@ def test_an_empty_string_means_the_default(keyword: str) -> None:
             "ldapAuthDN: '%u' is not a DN with the user name in it, as in uid=%u,ou=people,dc=example,dc=org",
         ),
         (
+            "ldapAuthDN = uid=%u,ou=%h",
+            "ldapAuthDN: 'uid=%u,ou=%h' is not a DN with the user name in it, as in uid=%u,ou=people,dc=example,dc=org",
+        ),
+        (
             "ldapAuthDN = uid=%%u",
             "ldapAuthDN: 'uid=%%u' is not a DN with the user name in it, as in uid=%u,ou=people,dc=example,dc=org",
         ),
-        ("ldapUri = ldap://a, b", "ldapUri: 'ldap://a, b' is not a list of ldap:// or ldaps:// URIs apart by blanks"),
+        (
+            "ldapUri = ldap://a, b",
+            "ldapUri: 'ldap://a, b' is not a list of ldap://HOST:PORT or ldaps://HOST:PORT apart by blanks",
+        ),
         (
             "smarthostMapping = /home/alice/getmailrc",
             "smarthostMapping: the value is not SOURCE:ARGUMENT, as in getmail:%h/.getmail/getmailrc",

@@ -33,7 +33,7 @@ NOT_PURE = {
 }
 
 # What serves the network knows neither accounts nor logins, beyond these plain types.
-NETWORK = ("smtp/", "sasl/", "net/", "session.py", "smarthost.py")
+NETWORK = ("smtp/", "sasl/", "net/", "ldap/", "session.py", "smarthost.py")
 PLAIN_TYPES = {"sendooway.accounts.account", "sendooway.auth.identity"}
 
 
@@ -78,6 +78,10 @@ def test_the_network_side_knows_no_accounts_and_logins_beyond_plain_types(name: 
 
 def test_pam_is_imported_in_one_module() -> None:
     assert set(importers("pam")) <= {"auth/pam.py"}
+
+
+def test_ldap_servers_are_asked_by_one_module() -> None:
+    assert importers("sendooway.ldap.client") == ["auth/ldap.py"]
 
 
 def test_gssapi_is_imported_in_one_module() -> None:

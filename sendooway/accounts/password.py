@@ -6,6 +6,10 @@ netrc:[PATH]        what a netrc file, by default ~/.netrc, has for the server a
 credential:NAME     a credential of the service, see systemd.exec(5)
 """
 
+# Not where they are needed: a user may not be able to read Python's own files.
+import ast
+import shlex
+
 from sendooway.accounts.account import FromCommand, FromCredential, FromFile, FromNetrc, Password
 from sendooway.accounts.value import BadValue
 
@@ -36,8 +40,6 @@ def parse(text: str, host: str, login: str, *, credentials: bool = False) -> Pas
 
 def parse_literal(text: str) -> FromCommand:
     """A command as getmail has it: the literal of a tuple (or list) of strings in Python. Raises BadValue."""
-    import ast  # five milliseconds that most accounts do not need
-
     wrong = BadValue('a command must read ("PROGRAM", "ARGUMENT", ...)')
     try:
         # Literals only. What is nested too deeply for the parser is a MemoryError or a RecursionError.
@@ -56,8 +58,6 @@ def _path(text: str) -> str:
 
 
 def _words(text: str) -> tuple[str, ...]:
-    import shlex  # two milliseconds that most accounts do not need
-
     try:
         return tuple(shlex.split(text))
     except ValueError:

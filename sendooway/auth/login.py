@@ -6,9 +6,10 @@ import os
 import pwd
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from functools import partial
 
 from sendooway import one_file
-from sendooway.auth import none, pam, principal
+from sendooway.auth import ldap, none, pam, principal
 from sendooway.auth.identity import AuthenticatorError, Identity, LoginError, Verdict
 from sendooway.auth.principal import PrincipalError
 from sendooway.config import Backend, Configuration
@@ -30,10 +31,13 @@ class Authenticator:
     admits_root: bool = False
 
 
-AUTHENTICATORS: dict[Backend, Authenticator] = {
-    Backend.PAM: Authenticator(pam.check, pam.load, pam.verify),
+AUTHENTICATORS: dict[Backend, Callable[[Configuration], Authenticator]] = {
+    Backend.PAM: lambda _: Authenticator(pam.check, pam.load, pam.verify),
+    Backend.LDAP: lambda configuration: Authenticator(
+        partial(ldap.check, configuration), ldap.load, partial(ldap.verify, configuration)
+    ),
     # Whoever runs the process may log in, whoever that is.
-    Backend.NONE: Authenticator(none.check, none.load, none.verify, admits_root=True),
+    Backend.NONE: lambda _: Authenticator(none.check, none.load, none.verify, admits_root=True),
 }
 
 
@@ -58,7 +62,7 @@ def _needed(configuration: Configuration) -> list[Authenticator]:
     backends = {configuration.auth_backend} if mechanisms - {GSSAPI} else set()
     if GSSAPI in mechanisms and _asks_pam_account(configuration):
         backends.add(Backend.PAM)
-    return [AUTHENTICATORS[backend] for backend in backends]
+    return [AUTHENTICATORS[backend](configuration) for backend in backends]
 
 
 def _asks_pam_account(configuration: Configuration) -> bool:

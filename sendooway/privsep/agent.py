@@ -4,6 +4,9 @@ Whoever has taken over the proxy asks it, too. So it answers only what the table
 nothing for granted that a message says, and ends at anything else.
 """
 
+# What others import late could not be imported any more by a user who may not read Python's own files.
+import difflib  # noqa: F401
+import hmac  # noqa: F401
 import os
 import signal
 import time
@@ -243,7 +246,7 @@ class _Agent:
         configuration, client = self._snapshot.configuration, self._visit.client
         match claim:
             case PasswordLogin():
-                authenticator = login.AUTHENTICATORS[configuration.auth_backend]
+                authenticator = login.AUTHENTICATORS[configuration.auth_backend](configuration)
                 return login.verify(claim, authenticator, configuration.valid_users, client)
             case TicketLogin():
                 return login.verify_ticket(claim, configuration, client)

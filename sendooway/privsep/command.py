@@ -155,5 +155,6 @@ def _printable(octets: bytes, secret: bytes) -> str:
     if secret and secret in octets:
         return "(words withheld, they repeat what it printed)"
     text = " ".join(octets.decode("utf-8", "replace").split())
-    text = "".join(char if char.isprintable() else "?" for char in text)
+    # A reply of SMTP is in ASCII.
+    text = "".join(char if char.isascii() and char.isprintable() else "?" for char in text)
     return text if len(text) <= ERROR_LIMIT else f"{text[:ERROR_LIMIT]}..."

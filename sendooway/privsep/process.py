@@ -40,7 +40,7 @@ def start(title: str, run: Callable[[], int], keep: Collection[int], log: Log) -
         signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
         # Objects of the parent whose descriptors are gone stay referenced by its frames, which this process never
         # returns to: so none of them closes a number that belongs to something else by then.
-        _close_all_but({0, 1, 2, *keep, *log.descriptors()})
+        close_all_but({0, 1, 2, *keep, *log.descriptors()})
         kernel.set_title(title)
         status = run()
     except Exception as error:
@@ -67,7 +67,7 @@ def _forget_signals() -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
-def _close_all_but(keep: Collection[int]) -> None:
+def close_all_but(keep: Collection[int]) -> None:
     lowest = 0
     for descriptor in sorted(keep):
         # For an empty range, CPython's closerange(0, 0) closes everything.

@@ -13,12 +13,13 @@ from sendooway import config
 from sendooway.auth import login, none
 from sendooway.auth.identity import Identity, LoginError, Verdict
 from sendooway.auth.login import AUTHENTICATORS, Authenticator, is_name, verify
-from sendooway.config import Backend
+from sendooway.config import Backend, Configuration, UserSettings
 from sendooway.sasl import PasswordLogin
 from sendooway.secret import Secret
 
 ROOT = pwd.getpwnam("root")
 DAEMON = pwd.getpwnam("daemon")
+DEFAULTS = Configuration(UserSettings("host"))
 DAEMON_GROUP = grp.getgrgid(DAEMON.pw_gid).gr_name
 
 
@@ -139,10 +140,11 @@ def test_a_name_is_one_component_of_a_path(name: str) -> None:
 
 def test_without_a_back_end_the_user_who_runs_the_process_logs_in_with_any_password() -> None:
     entry = pwd.getpwuid(os.getuid())
-    AUTHENTICATORS[Backend.NONE].check()
-    AUTHENTICATORS[Backend.NONE].load()
+    anybody = AUTHENTICATORS[Backend.NONE](DEFAULTS)
+    anybody.check()
+    anybody.load()
     claim = PasswordLogin(entry.pw_name, "", Secret(b""))
-    assert verify(claim, AUTHENTICATORS[Backend.NONE], (), "local") == identity_of(entry)
+    assert verify(claim, anybody, (), "local") == identity_of(entry)
 
 
 def test_without_a_back_end_nobody_else_logs_in() -> None:
@@ -154,7 +156,8 @@ def test_without_a_back_end_nobody_else_logs_in() -> None:
 
 def test_every_back_end_is_in_the_table() -> None:
     assert set(AUTHENTICATORS) == set(Backend)
-    assert login.AUTHENTICATORS[Backend.PAM].admits_root is False
+    admit_root = {backend for backend in Backend if AUTHENTICATORS[backend](DEFAULTS).admits_root}
+    assert admit_root == {Backend.NONE}
 
 
 @pytest.mark.parametrize(
@@ -163,6 +166,7 @@ def test_every_back_end_is_in_the_table() -> None:
         ("", {Backend.PAM}),
         ("authBackend = none", {Backend.NONE}),
         ("authBackend = none\nkrb5PamAccount = yes", {Backend.NONE, Backend.PAM}),
+        ("authBackend = LDAP\nldapUri = ldap://x\nldapAuthDN = uid=%u", {Backend.LDAP}),
         ("authMechanisms = GSSAPI", {Backend.PAM}),
         ("authMechanisms = GSSAPI\nauthBackend = none", set()),
         ("authMechanisms = GSSAPI\nkrb5PamAccount = no", set()),
@@ -174,9 +178,12 @@ def test_only_the_back_ends_that_are_asked_need_to_be_set_up(
 ) -> None:
     checked: set[Backend] = set()
     loaded: set[Backend] = set()
+
+    def recorder(backend: Backend, configuration: Configuration) -> Authenticator:
+        return Authenticator(partial(checked.add, backend), partial(loaded.add, backend), lenient)
+
     for backend in Backend:
-        recorder = Authenticator(partial(checked.add, backend), partial(loaded.add, backend), lenient)
-        monkeypatch.setitem(AUTHENTICATORS, backend, recorder)
+        monkeypatch.setitem(AUTHENTICATORS, backend, partial(recorder, backend))
     parsed = config.parse(configuration, "conf", "host").configuration
     login.check(parsed)
     login.load(parsed)
