@@ -10,11 +10,12 @@ Where the program runs from a folder, as Python packages usually do, all functio
 import os
 import stat
 import sys
+from collections.abc import Iterable
 from zipimport import zipimporter
 
 _ROOTS_FOLDER = "/var/cache/sendooway"
-# What people ask for: no server comes to it.
-_NOT_OF_SERVERS = ("sendooway.commands", "sendooway.discovery")
+# What starts the program, and what people ask it: no server comes to them.
+_NOT_OF_SERVERS = ("sendooway.__main__", "sendooway.commands", "sendooway.discovery")
 _unpacked: list[str] = []
 
 
@@ -86,19 +87,24 @@ def preload() -> None:
     archive = _archive()
     if archive is None:
         return
-    import importlib
-    import pkgutil
+    from importlib import import_module
+    from pkgutil import iter_modules
+
+    def preload_below(path: Iterable[str], package: str) -> None:
+        for module in iter_modules(path, f"{package}."):
+            if module.name not in _NOT_OF_SERVERS:
+                loaded = import_module(module.name)
+                if module.ispkg:
+                    preload_below(loaded.__path__, module.name)
 
     # Packages of others import what they need themselves: a module of theirs that they do not may have the name of
     # something else there, as `pam.pam` has.
-    for module in pkgutil.iter_modules([archive.archive]):
+    for module in iter_modules([archive.archive]):
         if module.name != "__main__":
-            importlib.import_module(module.name)
+            import_module(module.name)
     from sendooway import __path__
 
-    for module in pkgutil.walk_packages(__path__, "sendooway."):
-        if module.name != "sendooway.__main__" and not module.name.startswith(_NOT_OF_SERVERS):
-            importlib.import_module(module.name)
+    preload_below(__path__, "sendooway")
 
 
 def _archive() -> zipimporter | None:

@@ -108,6 +108,22 @@ def test_it_can_ask_for_srv_records() -> None:
     assert "no such record" in done.stdout
 
 
+PRELOAD = """\
+import sys
+sys.path.insert(0, {file!r})
+from sendooway import one_file
+one_file.preload()
+print(*sys.modules)
+"""
+
+
+def test_a_server_imports_all_that_it_may_need_later_but_no_commands() -> None:
+    loaded = run(*PYTHON, "-c", PRELOAD.format(file=str(ONE_FILE))).stdout.split()
+    assert {"sendooway.session", "sendooway.accounts.getmail", "certifi"} <= set(loaded)
+    unwanted = ("sendooway.commands", "sendooway.discovery", "dns.resolver")
+    assert [name for name in loaded if name.startswith(unwanted)] == []
+
+
 def test_two_builds_are_the_same_octets(tmp_path: Path) -> None:
     for name in ("one", "two"):
         subprocess.run([ROOT / "build/dist", tmp_path / name], check=True, capture_output=True)
