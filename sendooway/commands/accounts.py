@@ -148,9 +148,9 @@ def as_text(
         lines = paragraph("No sender has an account. Searched: " + (", ".join(searched) or "nothing"), terminal, "  ")
     bare = [entry for entry in entries if entry.account is None and entry.retriever]
     if bare:
-        heads = ("mailbox without a smarthost", "user name", "file")
-        lines += ["", *table(heads, [_mailbox(entry, situation.user) for entry in bare], terminal)]
-        lines += paragraph("`sendooway discover ADDRESS` proposes what is missing.", terminal)
+        text = "Mailboxes without a smarthost, for which `sendooway discover ADDRESS` finds one:"
+        rows = [_mailbox(entry, situation.user) for entry in bare]
+        lines += ["", *paragraph(text, terminal), *table(("mailbox", "user name", "file"), rows, terminal)]
     texts = [f"{tilde(str(problem.origin), situation.user)}: {problem.text}" for problem in told]
     return lines + warnings((*situation.notes, *texts), terminal)
 

@@ -74,6 +74,7 @@ def run(line: CommandLine) -> int:
     reports = _try_all([_with_password(one, situation) for one in candidates], _way(situation))
     if line.has("json"):
         show([json.dumps([as_object(report) for report in reports], indent=2)])
+        show([printable(f"warning: {note}") for note in situation.notes], sys.stderr)
     else:
         show(as_text(reports, situation, terminal(sys.stdout)))
     show([printable(error) for error in errors], sys.stderr)

@@ -45,6 +45,7 @@ def run(line: CommandLine) -> int:
     proposed = stanzas(address, domain, finding.proposals[0], readings, situation.user) if finding.proposals else []
     if line.has("json"):
         show([json.dumps(as_object(address, finding, proposed), indent=2)])
+        show([printable(f"warning: {note}") for note in situation.notes], sys.stderr)
     else:
         show(as_text(address, domain, finding, proposed, situation, terminal(sys.stdout)))
     if finding.proposals:

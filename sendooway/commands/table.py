@@ -2,7 +2,7 @@
 
 import unicodedata
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 _GAP = "  "
@@ -103,8 +103,9 @@ def _paragraphs(names: Sequence[str], rows: Sequence[Sequence[Cell]], terminal: 
 
 def marked(mark: str, colour: Colour, text: str, terminal: Terminal) -> list[str]:
     """A paragraph behind a mark of one character."""
-    first, *others = paragraph(f"{mark} {printable(text)}", terminal, "  ")
-    return [terminal.paint(mark, colour) + first[1:], *others]
+    narrower = replace(terminal, width=None if terminal.width is None else terminal.width - 2)
+    first, *others = paragraph(printable(text), narrower)
+    return [f"{terminal.paint(mark, colour)} {first}", *(f"  {line}" for line in others)]
 
 
 def warnings(texts: Iterable[str], terminal: Terminal) -> list[str]:

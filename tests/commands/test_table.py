@@ -99,6 +99,11 @@ def test_a_paragraph_keeps_long_words_whole() -> None:
     assert paragraph("one two", ANYWHERE) == ["one two"]
 
 
+def test_a_mark_is_never_alone() -> None:
+    text = "/a/very/long/path is wrong"
+    assert marked("!", Colour.NONE, text, Terminal(12)) == ["! /a/very/long/path", "  is wrong"]
+
+
 def test_warnings_stand_apart() -> None:
     assert warnings([], ANYWHERE) == []
     assert warnings(["one", "two"], ANYWHERE) == ["", "! one", "! two"]
