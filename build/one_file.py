@@ -45,11 +45,14 @@ UNUSED = (
     "dns/quic/_c",
     "dns/quic/_s",
     "dns/quic/_t",
+    "dns/rdtypes/CH/",
     "dns/tsigkeyring.",
     "dns/versioned.",
     "dns/win32util.",
     "dns/zone",
 )
+# Types of records; others it takes for unknown ones.
+RECORDS = {"__init__", "A", "AAAA", "CNAME", "NS", "OPT", "PTR", "SOA", "SRV", "TSIG"}
 # Nothing that runs.
 LEFT_OUT = (".pyi", ".pyx", ".pxd", "py.typed", "/RECORD", "/INSTALLER", "/WHEEL", "/REQUESTED", "/direct_url.json")
 LICENCE_NAMES = ("LICENSE", "LICENCE", "COPYING", "NOTICE", "AUTHORS")
@@ -102,7 +105,9 @@ def read_packages(zipapp: Path) -> dict[str, bytes]:
     return {
         name: octets
         for name, octets in found.items()
-        if not name.endswith((".pyc", *LEFT_OUT)) and not name.startswith(("bin/", "gssapi/tests/", *UNUSED))
+        if not name.endswith((".pyc", *LEFT_OUT))
+        and not name.startswith(("bin/", "gssapi/tests/", *UNUSED))
+        and (not name.startswith(("dns/rdtypes/ANY/", "dns/rdtypes/IN/")) or Path(name).stem in RECORDS)
     }
 
 
