@@ -34,7 +34,8 @@ Commands, for every user; `sendooway COMMAND --help` tells more:
   accounts            show every identity that your account files give
   explain ADDRESS     say which account serves a sender, and why
   check [ADDRESS]...  try the accounts out, without sending a mail
-  discover ADDRESS    find the smarthost of a mailbox, and propose an account
+  discover [ADDRESS]...
+                      find the smarthost of a mailbox, and propose an account
 
 Exit status: 0; 64 for a wrong command line; 78 for a wrong configuration.
 See sendooway(1) and sendooway.conf(5).

@@ -148,7 +148,7 @@ def as_text(
         lines = paragraph("No sender has an account. Searched: " + (", ".join(searched) or "nothing"), terminal, "  ")
     bare = [entry for entry in entries if entry.account is None and entry.retriever]
     if bare:
-        text = "Mailboxes without a smarthost, for which `sendooway discover ADDRESS` finds one:"
+        text = "Mailboxes without a smarthost, for which `sendooway discover` looks for one:"
         rows = [_mailbox(entry, situation.user) for entry in bare]
         lines += ["", *paragraph(text, terminal), *table(("mailbox", "user name", "file"), rows, terminal)]
     texts = [f"{tilde(str(problem.origin), situation.user)}: {problem.text}" for problem in told]

@@ -8,7 +8,8 @@ from sendooway.accounts.entry import Entry
 from sendooway.accounts.lookup import expand
 from sendooway.auth.identity import Identity
 from sendooway.commands.reading import Reading
-from sendooway.discovery.search import Proposal, is_within
+from sendooway.discovery.mailbox import address_of
+from sendooway.discovery.search import Proposal
 
 _FETCHMAIL_FLAGS = {Security.STARTTLS: "tls", Security.SMTPS: "ssl"}
 _GETMAIL_TYPES = {Security.STARTTLS: "SimpleSMTPTLSSender", Security.SMTPS: "SimpleSMTPSSLSender"}
@@ -24,34 +25,23 @@ class Stanza:
     complete: bool
 
 
-def stanzas(address: str, domain: str, proposal: Proposal, readings: Sequence[Reading], user: Identity) -> list[Stanza]:
+def stanzas(address: str, proposal: Proposal, readings: Sequence[Reading], user: Identity) -> list[Stanza]:
     """For the mailbox of this address, where a file has it, else for each file that could have the account."""
     found = []
     for reading in readings:
         for entry in reading.listing.entries:
-            if entry.account is None and _is_mailbox(entry, address, domain):
+            if entry.account is None and entry.retriever and address_of(entry.retriever) == address:
                 found.append(_at(entry, reading.mapping.source, address, proposal))
     return [one for one in found if one] or [
         one for reading in readings if (one := _beside(reading, address, proposal, user))
     ]
 
 
-def _is_mailbox(entry: Entry, address: str, domain: str) -> bool:
-    """Whether the entry retrieves the mail of this address, as far as one can tell by its names."""
-    retriever = entry.retriever
-    if retriever is None or retriever.username is None:
-        return False
-    name = retriever.username.lower()
-    if name == address.lower():
-        return True
-    return name == address.lower().rpartition("@")[0] and is_within(retriever.server.lower(), domain)
-
-
 def _at(entry: Entry, source: str, address: str, proposal: Proposal) -> Stanza | None:
-    """The mailbox's own login serves where it is the one that the smarthost wants, too."""
+    """The mailbox's own login serves, unless the smarthost is known to want another."""
     retriever = entry.retriever
     assert retriever
-    same = retriever.password is not None and retriever.username == (proposal.candidate.username or address)
+    same = retriever.password is not None and proposal.candidate.username in ("", retriever.username)
     match source:
         case "fetchmail":
             where = f"{entry.origin.file}, in the entry of line {entry.origin.line}, behind its user's options"

@@ -54,7 +54,7 @@ def test_the_smarthost_and_ready_lines_are_printed_and_nothing_is_written(
         '  #sendooway:pass "PASSWORD"\n'
         '  #sendooway:address "alice@moon.test"\n'
         "\n"
-        "Nothing was written. Then try it: sendooway check alice@moon.test\n"
+        "Nothing was written. Then try it out: sendooway check\n"
     )
     assert [path.name for path in conf.parent.iterdir()] == ["conf"]
 
@@ -89,7 +89,7 @@ def test_nothing_found_is_told(
 def test_json_has_all_of_it(conf: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     find(monkeypatch, Finding((FOREIGN,), STEPS, False))
     assert main(["discover", "--json", "-c", str(conf), "alice@moon.test"]) == 0
-    found = json.loads(capsys.readouterr().out)
+    (found,) = json.loads(capsys.readouterr().out)
     assert found["proposals"] == [
         {
             "server": "smtp.sun.test",
@@ -109,3 +109,30 @@ def test_json_has_all_of_it(conf: Path, monkeypatch: pytest.MonkeyPatch, capsys:
 def test_what_is_no_mailbox_ends_with_64(conf: Path, address: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["discover", "-c", str(conf), "--", address]) == 64
     assert capsys.readouterr().err.startswith(f"sendooway: {address!r}: ")
+
+
+def test_without_an_address_all_mailboxes_without_a_smarthost_are_looked_at(
+    conf: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rc = conf.parent / "rc"
+    rc.touch(0o600)
+    rc.write_text(
+        "poll pop.moon.test user alice password secret\n"
+        "poll x.provider.test user bob password secret\n"
+        "poll pop.sun.test user carol password secret\n"
+        "  #sendooway:server mx.sun.test\n  #sendooway:ssl\n  #sendooway:address carol@sun.test\n"
+    )
+    find(monkeypatch, Finding((OWN,), STEPS, False))
+    assert main(["discover", "-c", str(conf)]) == 0
+    out = capsys.readouterr().out
+    assert out.count("Looking for") == 1
+    assert (
+        f"For {rc}, in the entry of line 1, behind its user's options:\n\n"
+        '  #sendooway:server "smtp.moon.test"\n'
+        "  #sendooway:ssl\n"
+        '  #sendooway:address "alice@moon.test"\n'
+    ) in out
+    assert f"! {rc}:2: the address of bob at x.provider.test is not obvious: say `sendooway discover ADDRESS`" in out
+    rc.write_text("")
+    assert main(["discover", "-c", str(conf)]) == 1
+    assert capsys.readouterr().out == "No mailbox is without a smarthost; name one: sendooway discover ADDRESS\n"

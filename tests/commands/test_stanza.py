@@ -31,7 +31,7 @@ def user(tmp_path: Path) -> Identity:
 def propose(user: Identity, proposal: Proposal, *sources: str) -> list[Stanza]:
     mappings = [Mapping(*_parts(text), Origin("conf", number)) for number, text in enumerate(sources, 1)]
     readings = [Reading(mapping, list_accounts(mapping, user, UserFiles(user.uid))) for mapping in mappings]
-    return stanzas("alice@moon.test", "moon.test", proposal, readings, user)
+    return stanzas("alice@moon.test", proposal, readings, user)
 
 
 def _parts(text: str) -> tuple[str, Secret]:
@@ -72,7 +72,7 @@ def test_what_is_not_confirmed_says_so_in_the_lines_themselves(user: Identity) -
 
 @pytest.mark.parametrize(
     ("proposal", "login", "complete"),
-    [(USUAL, "alice@moon.test", True), (ODD, "alice", True), (USUAL, "alice", False)],
+    [(USUAL, "alice@moon.test", True), (USUAL, "alice", True), (ODD, "alice", True), (ODD, "alice@moon.test", False)],
 )
 def test_the_entry_of_the_mailbox_is_named_and_its_login_used_where_it_fits(
     user: Identity, proposal: Proposal, login: str, complete: bool
@@ -86,7 +86,7 @@ def test_the_entry_of_the_mailbox_is_named_and_its_login_used_where_it_fits(
     account = fetchmail.parse(text, "rc", user)[-1].account
     assert isinstance(account, Account)
     assert account.credentials is not None
-    assert account.credentials.username == (proposal.candidate.username or "alice@moon.test")
+    assert account.credentials.username == (proposal.candidate.username or login)
 
 
 def test_a_getmailrc_of_the_mailbox_gets_a_section(user: Identity) -> None:

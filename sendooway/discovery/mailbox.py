@@ -1,0 +1,31 @@
+"""Which address a mailbox obviously has, by the names in its entry. Pure."""
+
+from sendooway.accounts.entry import Retriever
+from sendooway.discovery.search import BadAddress, domain_of
+
+# What providers put before their domain where mail is retrieved.
+_PREFIXES = frozenset({"imap", "imap4", "imaps", "mail", "mailbox", "pop", "pop3", "pop3s", "pops"})
+
+
+def address_of(retriever: Retriever) -> str | None:
+    """The user name, if it is an address; else the user at the server's domain, where the server's name leaves no doubt
+    what that is. None where there is doubt.
+    """
+    name = retriever.username or ""
+    if "@" not in name:
+        name = f"{name}@{_domain(retriever.via or retriever.server)}"
+    try:
+        domain_of(name)
+    except BadAddress:
+        return None
+    return name
+
+
+def _domain(server: str) -> str:
+    """`moon.test` of `moon.test` and `pop.moon.test`; empty for names of other kinds."""
+    first, *rest = server.lower().removesuffix(".").split(".")
+    if any(label.isdigit() for label in rest[-1:]):
+        return ""  # a numeric address
+    if len(rest) == 1:
+        return f"{first}.{rest[0]}"
+    return ".".join(rest) if first in _PREFIXES else ""
