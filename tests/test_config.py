@@ -712,6 +712,7 @@ def test_a_file_of_somebody_else_is_refused_with_the_remedy(tmp_path: Path) -> N
         (0o640, "\nsmarthostMapping = getmail:x\nsmarthostMapping = direct:* h 25 me hunter2 tls", True),
         (0o600, "smarthostMapping = direct:* h 25 me hunter2", False),
         (0o644, "smarthostMapping = direct:* h 25 - - noAuth", False),
+        (0o644, "smarthostMapping = direct:* h 25 me - passwordFrom=file:/x", False),
         (0o644, "smarthostMapping = direct:* h 25", False),
         (0o644, "smarthostMapping = getmail:a b c d e", False),
         (0o644, "", False),

@@ -14,6 +14,7 @@ from sendooway.accounts.account import FromCommand, FromCredential, FromFile, Fr
 from sendooway.accounts.value import BadValue
 
 _WORDS_LIMIT = 100
+_LITERAL_LIMIT = 4096  # characters; what is nested far more deeply could end the interpreter
 
 
 def parse(text: str, host: str, login: str, *, credentials: bool = False) -> Password:
@@ -41,6 +42,8 @@ def parse(text: str, host: str, login: str, *, credentials: bool = False) -> Pas
 def parse_literal(text: str) -> FromCommand:
     """A command as getmail has it: the literal of a tuple (or list) of strings in Python. Raises BadValue."""
     wrong = BadValue('a command must read ("PROGRAM", "ARGUMENT", ...)')
+    if len(text) > _LITERAL_LIMIT:
+        raise BadValue(f"a command must have at most {_LITERAL_LIMIT} characters")
     try:
         # Literals only. What is nested too deeply for the parser is a MemoryError or a RecursionError.
         words = ast.literal_eval(text.strip())

@@ -81,13 +81,14 @@ def test_a_command_of_getmail_is_a_tuple_of_strings(text: str, arguments: tuple[
         '("a" + "b",)',
         '(f"{1}",)',
         "{}",
-        "(" * 5000,
-        "[" * 150 + "]" * 150,
-        "-" * 50000 + "1",
+        "(" * 4096,
+        "[" * 2000 + "]" * 2000,
+        "-" * 4000 + "1",
+        f'("{"x" * 4096}",)',
     ],
 )
 def test_nothing_but_the_literal_of_one_is_a_command_of_getmail(text: str) -> None:
-    with pytest.raises(BadValue, match="command must"):
+    with pytest.raises(BadValue, match=r"(a|the) command must"):
         password.parse_literal(text)
 
 
