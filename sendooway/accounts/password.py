@@ -12,6 +12,7 @@ import shlex
 
 from sendooway.accounts.account import FromCommand, FromCredential, FromFile, FromNetrc, Password
 from sendooway.accounts.value import BadValue
+from sendooway.secret import Secret
 
 _WORDS_LIMIT = 100
 _LITERAL_LIMIT = 4096  # characters; what is nested far more deeply could end the interpreter
@@ -52,6 +53,13 @@ def parse_literal(text: str) -> FromCommand:
     if not isinstance(words, tuple | list) or not all(isinstance(word, str) for word in words):
         raise wrong
     return FromCommand(_checked(tuple(words)))
+
+
+def first_line(octets: bytes) -> Secret | None:
+    """The password in a file, or in what a program prints; None if the first line is empty or has a NUL."""
+    line = octets.partition(b"\n")[0].removesuffix(b"\r")
+    # A NUL would end it in the messages of PLAIN (RFC 4616).
+    return Secret(line) if line and b"\0" not in line else None
 
 
 def _path(text: str) -> str:

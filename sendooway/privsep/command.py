@@ -11,8 +11,10 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 
+from sendooway.accounts.password import first_line
 from sendooway.log import Log
 from sendooway.privsep import process
+from sendooway.secret import Secret
 
 SECONDS = 10.0
 OUTPUT_LIMIT = 4096  # octets
@@ -25,8 +27,8 @@ class CommandError(Exception):
     """The program gave no password. The text says why, with what it said on standard error."""
 
 
-def run(arguments: tuple[str, ...], environment: Mapping[str, str], folder: str, log: Log) -> bytes:
-    """The first line that a program prints, without its line end. Raises CommandError.
+def run(arguments: tuple[str, ...], environment: Mapping[str, str], folder: str, log: Log) -> Secret:
+    """The password that a program prints as its first line. Raises CommandError.
 
     The program is looked for in the PATH of `environment`, which is all that it gets, and starts in `folder`, or in /
     where it may not. It has SECONDS; what its process group consists of then, or when it ends, is killed.
@@ -35,12 +37,16 @@ def run(arguments: tuple[str, ...], environment: Mapping[str, str], folder: str,
         status, printed, said, trouble = _run(arguments, environment, folder, log)
     except OSError as error:
         raise CommandError(f"cannot be run: {error.strerror}") from error
-    line = printed.partition(b"\n")[0].removesuffix(b"\r")
-    trouble = trouble or _trouble(status, line)
-    if trouble:
-        words = _printable(said, line)
-        raise CommandError(f"{trouble}: {words}" if words else trouble)
-    return line
+    password = first_line(printed)
+    if not trouble and status < 0:
+        trouble = f"was ended by {signal.Signals(-status).name}"
+    elif not trouble and status > 0:
+        trouble = f"ended with status {status}"
+    if not trouble and password is not None:
+        return password
+    words = _printable(said, password)
+    trouble = trouble or "printed no password"
+    raise CommandError(f"{trouble}: {words}" if words else trouble)
 
 
 def _run(
@@ -68,16 +74,6 @@ def _run(
     finally:
         os.close(output)
         os.close(errors)
-
-
-def _trouble(status: int, line: bytes) -> str:
-    if status < 0:
-        return f"was ended by {signal.Signals(-status).name}"
-    if status > 0:
-        return f"ended with status {status}"
-    if not line:
-        return "printed no password"
-    return "printed a line with a NUL" if b"\0" in line else ""
 
 
 def _execute(
@@ -143,16 +139,17 @@ def _read(descriptor: int) -> bytes:
 
 def _end(pid: int) -> int:
     """Kill what is left of the process and its group; the exit status of the process, negative for a signal."""
-    # It is not reaped yet, so its number belongs to nobody else. It has no group before it has come to that.
-    os.kill(pid, signal.SIGKILL)
-    with suppress(ProcessLookupError, PermissionError):
-        os.killpg(pid, signal.SIGKILL)
+    # It is not reaped yet, so its number belongs to nobody else. It has no group before it has come to that. Where it may
+    # gain rights, as in a command for people, it can be out of reach.
+    for kill in (os.kill, os.killpg):
+        with suppress(ProcessLookupError, PermissionError):
+            kill(pid, signal.SIGKILL)
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
-def _printable(octets: bytes, secret: bytes) -> str:
+def _printable(octets: bytes, secret: Secret | None) -> str:
     """What a program said, on one line and cut to ERROR_LIMIT; nothing of it if it repeats the password."""
-    if secret and secret in octets:
+    if secret is not None and secret.octets in octets:
         return "(words withheld, they repeat what it printed)"
     text = " ".join(octets.decode("utf-8", "replace").split())
     # A reply of SMTP is in ASCII.

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 
 from sendooway.accounts import direct
 from sendooway.accounts.account import AccountsError, FromCredential
+from sendooway.accounts.password import first_line
 from sendooway.config import Mapping
 from sendooway.log import Log
 from sendooway.secret import Secret
@@ -49,7 +50,7 @@ def _read(name: str) -> Secret:
         raise ValueError(f"there is no {FOLDER}: start sendooway by systemd, with LoadCredential= in its unit")
     with open(os.path.join(folder, name), "rb") as file:
         octets = file.read(LIMIT + 1)
-    line = octets.partition(b"\n")[0].removesuffix(b"\r")
-    if len(octets) > LIMIT or not line or b"\0" in line:
+    password = first_line(octets)
+    if len(octets) > LIMIT or password is None:
         raise ValueError(f"its first line must be the password, and it must have at most {LIMIT} octets")
-    return Secret(line)
+    return password

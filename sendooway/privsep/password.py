@@ -8,6 +8,7 @@ from typing import assert_never
 
 from sendooway.accounts import netrc
 from sendooway.accounts.account import AccountsError, FromCommand, FromCredential, FromFile, FromNetrc, Password
+from sendooway.accounts.password import first_line
 from sendooway.auth.identity import Identity
 from sendooway.log import Log
 from sendooway.privsep import command
@@ -77,16 +78,16 @@ class Passwords:
 
     def _print(self, source: FromCommand) -> Secret:
         try:
-            return Secret(command.run(source.arguments, environment(self._user), self._user.home, self._log))
+            return command.run(source.arguments, environment(self._user), self._user.home, self._log)
         except CommandError as error:
             # Its arguments may be nobody else's business.
             raise PasswordError(f"the password's command {source.arguments[0]} {error}") from None
 
     def _first_line(self, path: str) -> Secret:
-        line = self._text(path).partition("\n")[0].removesuffix("\r")
-        if not line or "\0" in line:
+        found = first_line(self._text(path).encode("utf-8", "surrogateescape"))
+        if found is None:
             raise PasswordError(f"{path}: the first line must be the password")
-        return Secret(line.encode("utf-8", "surrogateescape"))
+        return found
 
     def _from_netrc(self, hosts: tuple[str, ...], login: str, path: str) -> Secret:
         try:
