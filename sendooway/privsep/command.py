@@ -139,8 +139,8 @@ def _read(descriptor: int) -> bytes:
 
 def _end(pid: int) -> int:
     """Kill what is left of the process and its group; the exit status of the process, negative for a signal."""
-    # It is not reaped yet, so its number belongs to nobody else. It has no group before it has come to that. Where it may
-    # gain rights, as in a command for people, it can be out of reach.
+    # It is not reaped yet, so its number belongs to nobody else. It has no group before it has come to that. Where
+    # programs may gain rights, it can be out of reach.
     for kill in (os.kill, os.killpg):
         with suppress(ProcessLookupError, PermissionError):
             kill(pid, signal.SIGKILL)
