@@ -131,3 +131,26 @@ def test_what_comes_before_the_greeting_imports_next_to_nothing() -> None:
     names = {"greeting.py", "assignment.py", "privsep/run_as.py", "privsep/__init__.py", "__init__.py"}
     found = {module for name in names for module in imported(MODULES[name])}
     assert found - cheap == {"sendooway.privsep.run_as.network_user"}
+
+
+def names_used(path: Path) -> Iterator[str]:
+    """Names that a file imports, and attributes that it asks modules for: `time.time`."""
+    yield from imported(path)
+    for node in ast.walk(ast.parse(path.read_bytes())):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            yield f"{node.value.id}.{node.attr}"
+
+
+# The clock of the day may be set while a session waits. It is for the log, for Received, and for certificates.
+CLOCK_OF_THE_DAY = {"time.time", "time.time_ns", "time.localtime", "time.gmtime", "time.strftime", "datetime"}
+MAY_ASK_IT = {
+    "log.py": {"time.time", "time.gmtime", "time.strftime"},
+    "session.py": {"time.localtime", "time.strftime"},
+    "commands/trial.py": {"time.time"},
+}
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_no_wait_depends_on_the_clock_of_the_day(name: str) -> None:
+    asked = {found for found in names_used(MODULES[name]) if within(found, CLOCK_OF_THE_DAY)}
+    assert asked <= MAY_ASK_IT.get(name, set())

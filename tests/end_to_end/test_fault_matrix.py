@@ -37,6 +37,7 @@ authBackend = none
 timeout = 1
 loginTimeout = 5
 maxErrors = 5
+smarthostIdle = 0
 smarthostMapping = direct:* localhost {port} alice-moon moon-secret tls
 """
 
