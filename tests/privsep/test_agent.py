@@ -252,6 +252,11 @@ OTHERS: list[Message] = [
     SaslResponse("PLAIN", None),
     AgentWanted("s2"),
     ProxyReady(),
+    CheckWanted(ME),
+    CheckGranted(),
+    CheckEnded(False),
+    CheckPassed(ME),
+    SessionVerdict(True),
 ]
 BEGIN = LoginBegin("PLAIN", None)
 BEGIN_SASL = SaslBegin(0, ("CRAM-MD5",), ())

@@ -6,11 +6,12 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import pytest
-from privsep.running import LOGIN_SECONDS, ME, QUICK
+from privsep.running import LOGIN_SECONDS, ME, RunningMonitor
 from servers.processes import is_running, wait_until
 
 from sendooway.auth import login, pam
@@ -19,15 +20,15 @@ from sendooway.config import Configuration, Listen
 from sendooway.log import Log
 from sendooway.net.pause import Pause
 from sendooway.net.stream import PipeTransport, Stream
-from sendooway.options import Options
 from sendooway.privsep import failures
 from sendooway.privsep import monitor as monitors
 from sendooway.privsep.channel import Channel
 from sendooway.privsep.client import Agent, AgentError
-from sendooway.privsep.messages import LookUp, ProxyReady
-from sendooway.privsep.monitor import Monitor, StartError
+from sendooway.privsep.messages import MESSAGES, AgentWanted, LookUp, ProxyReady
+from sendooway.privsep.monitor import StartError
 from sendooway.privsep.notify import Notify
 from sendooway.sasl import PasswordLogin
+from sendooway.secret import Secret
 
 
 def obedient_proxy(
@@ -79,6 +80,10 @@ def obey(word: str, configuration: Configuration, monitor: Channel, kept: list[A
                 lives(Agent.request(monitor, f"s{count}", standard_streams(), LOGIN_SECONDS), kept)
                 for count in range(int(number))
             ]
+        case ["send", name]:
+            kind = next(kind for kind in MESSAGES if kind.__name__ == name)
+            monitor.send(kind(**{field.name: ANYTHING[field.type] for field in fields(kind)}))
+            signal.pause()
         case ["log-in", number, name]:
             agent = kept[int(number)]
             answer = agent.begin_login("PLAIN", b"\0%s\0x" % name.encode())
@@ -106,94 +111,15 @@ def lives(agent: Agent, kept: list[Agent]) -> bool:
     return True
 
 
-class Running:
-    """A monitor in a process of its own, which listens on a UNIX socket in `folder`, or on one that it `inherited`."""
-
-    def __init__(
-        self,
-        folder: Path,
-        configuration: str,
-        inherited: Sequence[tuple[socket.socket, Listen]] = (),
-        manager: Notify | None = None,
-    ) -> None:
-        self.folder = folder
-        self.path = str(folder / "socket")
-        self._configuration = folder / "sendooway.conf"
-        self.configure(configuration)
-        self._reading, writing = os.pipe()
-        self.pid = os.fork()
-        if self.pid == 0:
-            status = 99
-            try:
-                options = Options(config=str(self._configuration), log=str(folder / "log"))
-                status = Monitor(options, obedient_proxy, QUICK, inherited, manager).run()
-            except StartError as error:
-                os.write(writing, str(error).encode())
-                status = error.status
-            finally:
-                os._exit(status)
-        os.close(writing)
-        self._ended: int | None = None
-
-    def configure(self, configuration: str) -> None:
-        self._configuration.touch(0o600)
-        backend = "" if "authBackend" in configuration else "authBackend = none"
-        self._configuration.write_text(f"{backend}\nlisten = unix:{self.path}\n{configuration}\n")
-
-    def reload(self, configuration: str) -> None:
-        self.configure(configuration)
-        os.kill(self.pid, signal.SIGHUP)
-
-    def ask(self, word: str, path: str = "") -> str:
-        """What a proxy answers, empty if it ends instead."""
-        with socket.socket(socket.AF_UNIX) as sock:
-            sock.settimeout(10)
-            wait_until(lambda: not sock.connect_ex(path or self.path), "the socket")
-            sock.sendall(word.encode())
-            try:
-                return sock.recv(65536).decode()
-            except ConnectionResetError:
-                return ""
-
-    @property
-    def log(self) -> str:
-        path = self.folder / "log"
-        return path.read_text() if path.exists() else ""
-
-    def wait_for_log(self, text: str) -> None:
-        wait_until(lambda: text in self.log, f"{text} in the log")
-
-    def agents(self) -> list[int]:
-        children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
-        return sorted(map(int, set(children) - {self.ask("pid")}))
-
-    def status(self) -> int:
-        """The exit status, waited for."""
-        if self._ended is None:
-            self._ended = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
-        return self._ended
-
-    def reason(self) -> str:
-        """Why it did not start."""
-        with open(self._reading, closefd=False) as pipe:
-            return pipe.read()
-
-    def close(self) -> None:
-        if self._ended is None:
-            os.kill(self.pid, signal.SIGKILL)
-            self.status()
-        os.close(self._reading)
-
-
-Start = Callable[..., Running]
+Start = Callable[..., RunningMonitor]
 
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
     running = []
 
-    def run(configuration: str = "", **more: Any) -> Running:
-        running.append(Running(tmp_path, configuration, **more))
+    def run(configuration: str = "", **more: Any) -> RunningMonitor:
+        running.append(RunningMonitor(tmp_path, configuration, obedient_proxy, **more))
         return running[-1]
 
     yield run
@@ -214,7 +140,23 @@ def test_several_proxies_listen_on_the_same_socket(start: Start) -> None:
     monitor.wait_for_log("ready proxies=3")
 
 
-@pytest.mark.parametrize("word", ["die", "nonsense", "wrong", "ready-and-more"])
+# What a message may hold.
+ANYTHING: dict[Any, Any] = {
+    str: "x",
+    bool: True,
+    int: 1,
+    int | None: None,
+    bytes: b"x",
+    Secret: Secret(b"x"),
+    Secret | None: None,
+    tuple[str, ...]: ("x",),
+}
+NOT_FOR_THE_MONITOR = [f"send {kind.__name__}" for kind in MESSAGES if kind not in (ProxyReady, AgentWanted)]
+
+
+@pytest.mark.parametrize(
+    "word", ["die", "nonsense", "wrong", "ready-and-more", "send AgentWanted", *NOT_FOR_THE_MONITOR]
+)
 def test_a_proxy_that_dies_or_has_been_taken_over_is_replaced(start: Start, word: str) -> None:
     monitor = start()
     first = monitor.ask("pid")
