@@ -19,7 +19,7 @@ from servers.users import User
 
 # Two identities of one person at two providers, played by one Postfix: each login may send as its own address only.
 POSTFIX_ACCOUNTS = {
-    "moon": PostfixAccount("alice-moon", "moon secret", ("alice@moon.test",)),
+    "moon": PostfixAccount("alice-moon", "moon secret", ("alice@moon.test", "jörg@moon.test")),
     "sun": PostfixAccount("alice-sun", "sun-s3cret:+", ("alice@sun.test", "office@sun.test")),
 }
 

@@ -3,11 +3,13 @@
 from collections.abc import Iterator
 
 import pytest
-from interop.clients import CLIENTS, CURL, Client
+from interop.clients import CHUNKS, CLIENTS, CURL, Client
 from interop.matrix import Matrix, compare, matrix
 from interop.smarthosts import SMARTHOSTS
 
 PAIRS = [(client, SMARTHOSTS[number % len(SMARTHOSTS)].name) for number, client in enumerate(CLIENTS)]
+# Chunks go other ways through each of them.
+PAIRS += [(CHUNKS, kind.name) for kind in SMARTHOSTS if (CHUNKS, kind.name) not in PAIRS]
 
 
 @pytest.fixture(scope="module")

@@ -14,11 +14,15 @@ from servers.processes import wait_until
 
 @dataclass(frozen=True)
 class Delivery:
-    """`content` is the message with CR LF line ends and without dot stuffing, as the last hop received it."""
+    """`content` is the message with CR LF line ends and without dot stuffing, as the last hop received it.
+
+    `parameters` are the words behind MAIL and each RCPT.
+    """
 
     sender: str
     recipients: tuple[str, ...]
     content: bytes
+    parameters: tuple[str, ...] = ()
 
 
 class Mailbox:
@@ -74,20 +78,22 @@ class _Handler(socketserver.StreamRequestHandler):
         sender, recipients, greeting = "", list[str](), ""
         while line := self.rfile.readline():
             verb, _, argument = line.decode().strip().partition(" ")
-            address = argument.partition("<")[2].partition(">")[0]
+            address, _, words = argument.partition("<")[2].partition(">")
             match verb.upper():
                 case "LHLO" | "EHLO" as greeting:
-                    self._reply("250-mailbox.test\r\n250-8BITMIME\r\n250-SMTPUTF8\r\n250 PIPELINING")
+                    self._reply("250-mailbox.test\r\n250-8BITMIME\r\n250-DSN\r\n250-SMTPUTF8\r\n250 PIPELINING")
                 case "MAIL":
-                    sender, recipients = address, []
+                    sender, recipients, parameters = address, [], words.split()
                     self._reply("250 2.1.0 OK")
                 case "RCPT":
                     recipients.append(address)
+                    parameters += words.split()
                     self._reply("250 2.1.5 OK")
                 case "DATA":
                     self._reply("354 Go on")
                     content = self._receive_content()
-                    self.server.mailbox.deliveries.append(Delivery(sender, tuple(recipients), content))
+                    delivery = Delivery(sender, tuple(recipients), content, tuple(parameters))
+                    self.server.mailbox.deliveries.append(delivery)
                     for _ in recipients if greeting == "LHLO" else [""]:
                         self._reply("250 2.0.0 kept")
                 case "QUIT":

@@ -13,7 +13,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from servers.certificates import Certificate
@@ -179,7 +179,7 @@ class Postfix:
         field, content = _split_first_field(mail.content)
         queue_id = re.search(rb"\bid ([0-9A-Za-z]+)", field)
         assert queue_id, f"Postfix's Received field has no id: {field!r}"
-        return self._login(queue_id[1].decode()), Delivery(mail.sender, mail.recipients, content)
+        return self._login(queue_id[1].decode()), replace(mail, content=content)
 
     def _login(self, queue_id: str) -> str:
         pattern = rf": {queue_id}: client=.*, sasl_method=\S+, sasl_username=(\S+?)(@{DOMAIN})?$"

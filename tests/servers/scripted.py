@@ -30,7 +30,8 @@ class Stage(Enum):
     RCPT = "RCPT"
     DATA = "DATA"
     BODY = "BODY"  # the first line after 354; only faults make sense here
-    DOT = "DOT"  # the final dot
+    DOT = "DOT"  # the final dot, or the last chunk
+    CHUNK = "CHUNK"  # every other one
     RSET = "RSET"
     QUIT = "QUIT"
     OTHER = "OTHER"
@@ -58,6 +59,7 @@ USUAL: dict[Stage, bytes] = {
     Stage.RCPT: b"250 2.1.5 Recipient OK",
     Stage.DATA: b"354 Go ahead",
     Stage.DOT: b"250 2.0.0 Queued as SCRIPTED",
+    Stage.CHUNK: b"250 2.0.0 Chunk OK",
     Stage.RSET: b"250 2.0.0 Reset",
     Stage.QUIT: b"221 2.0.0 Bye",
     Stage.OTHER: b"250 2.0.0 Whatever",
@@ -67,7 +69,10 @@ CAPABILITIES = (b"PIPELINING", b"8BITMIME", b"SIZE 50000000", b"ENHANCEDSTATUSCO
 
 @dataclass
 class Mail:
-    """`data` grows as lines come after 354: dots stuffed, the final `.` CR LF included once it came."""
+    """`data` grows as lines come after 354: dots stuffed, the final `.` CR LF included once it came.
+
+    Or it grows with each chunk.
+    """
 
     login: str
     sender: bytes
@@ -167,6 +172,7 @@ class _Session:
         self.do(Stage.GREETING)
         sender: bytes | None = None
         recipients: list[bytes] = []
+        mail: Mail | None = None  # that comes in chunks
         while True:
             line = self.receive_line()
             self.smarthost.commands.append(line)
@@ -187,7 +193,8 @@ class _Session:
                 case "MAIL":
                     if self.do(Stage.MAIL):
                         sender, recipients = _address(line), []
-                case "RCPT" | "DATA" if sender is None:
+                        mail = None
+                case "RCPT" | "DATA" | "BDAT" if sender is None:
                     self.send(b"503 5.5.1 MAIL first")
                 case "RCPT":
                     if self.do(Stage.RCPT):
@@ -196,6 +203,12 @@ class _Session:
                     if sender is not None and self.do(Stage.DATA):
                         self.receive_mail(sender, recipients)
                         sender = None
+                case "BDAT":
+                    assert sender is not None
+                    if mail is None:
+                        mail = Mail(self.login, sender, tuple(recipients))
+                        self.smarthost.mails.append(mail)
+                    self.receive_chunk(mail, line)
                 case "RSET":
                     sender = None
                     self.do(Stage.RSET)
@@ -271,6 +284,15 @@ class _Session:
             mail.complete = line == b"."
             mail.data += line + b"\r\n"
         self.do(Stage.DOT)
+
+    def receive_chunk(self, mail: Mail, line: bytes) -> None:
+        _, size, *last = line.split()
+        while len(self.received) < int(size):
+            self.received += self.receive()
+        mail.data += self.received[: int(size)]
+        del self.received[: int(size)]
+        mail.complete = bool(last)
+        self.do(Stage.DOT if last else Stage.CHUNK)
 
     def receive_line(self) -> bytes:
         """Without its CR LF."""
