@@ -44,7 +44,7 @@ def _parse(argument: str, origin: Origin) -> Account:
     credentials = None
     if source is not None or not ("noauth" in options or ("gssapi" in options and _NOTHING in (username, password))):
         if username == _NOTHING:
-            raise BadValue("a USER of - needs the option noAuth or gssapi")
+            raise BadValue("a USER of - needs the option noAuth, or gssapi without passwordFrom")
         username = parse_username(username)
         if source is None:
             credentials = Credentials(username, parse_password(password))
