@@ -7,7 +7,7 @@ BIN := .venv/bin
 READY := .venv/ready
 DIST_READY := .venv/ready-dist
 
-.PHONY: run test check fuzz interop dist bench-start install uninstall format lock clean
+.PHONY: run test check fuzz interop soak dist bench-start install uninstall format lock clean
 
 run: $(READY)
 	@$(BIN)/python contrib/demo/demo.py
@@ -35,6 +35,11 @@ interop: $(READY)
 	@build/debian-packages wanted $$(cat build/packages-test.txt)
 	@build/setup-nodemailer
 	@PYTHONPATH=tests $(BIN)/python -m interop.matrix $(ONLY)
+
+# Many clients, faults on all sides, processes killed, for MINUTES: what the server takes must not grow. See tests/soak.
+soak: MINUTES ?= 30
+soak: $(READY)
+	@PYTHONPATH=tests $(BIN)/python -m soak --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
 
 # One file that runs wherever there is Python 3.11 or newer.
 dist: $(READY) $(DIST_READY)
