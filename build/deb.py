@@ -3,9 +3,11 @@
 What `make install` installs, `contrib/debian` describes and sets up. The same commit makes the same octets.
 """
 
+import calendar
 import gzip
 import hashlib
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -36,9 +38,11 @@ def output(*command: str) -> str:
 
 
 def source_date() -> int:
-    """SOURCE_DATE_EPOCH, else the time of the commit, as for the one file."""
-    given = os.environ.get("SOURCE_DATE_EPOCH")
-    return int(given or output("git", "log", "-1", "--format=%ct"))
+    """SOURCE_DATE_EPOCH, else the time that the one file has within."""
+    if given := os.environ.get("SOURCE_DATE_EPOCH"):
+        return int(given)
+    with zipfile.ZipFile(ONE_FILE) as packed:
+        return calendar.timegm(packed.getinfo("__main__.py").date_time)
 
 
 def licences() -> str:
@@ -104,6 +108,8 @@ def fill(tree: Path, seconds: int, architecture: str) -> None:
 
 
 def main(folder: Path) -> None:
+    if shutil.which("dpkg-deb") is None:
+        sys.exit("build/deb.py: dpkg-deb is missing; `make install` needs none")
     os.umask(0o022)
     architecture, seconds = output("dpkg", "--print-architecture"), source_date()
     target = folder / f"sendooway_{__version__}_{architecture}.deb"

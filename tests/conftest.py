@@ -1,5 +1,6 @@
 """What many tests share: folders, certificates, and real servers that run for the whole test run."""
 
+import ssl
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -38,6 +39,12 @@ def certificates(shared_folder: Path) -> Certificates:
     folder = shared_folder / "certificates"
     folder.mkdir()
     return make_certificates(folder)
+
+
+@pytest.fixture
+def tls(certificates: Certificates) -> ssl.SSLContext:
+    """What a client trusts."""
+    return ssl.create_default_context(cafile=str(certificates.authority))
 
 
 @pytest.fixture(scope="session")

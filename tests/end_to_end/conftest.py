@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from servers import deployment
 from servers.certificates import Certificates
 from servers.postfix import Postfix
 from servers.program import Connect, Sendooway, Start
@@ -35,12 +36,6 @@ def basic_configuration(certificates: Certificates) -> str:
         f"sslCert = {certificates.good.certificate}\n"
         f"sslKey = {certificates.good.key}\n"
     )
-
-
-@pytest.fixture
-def tls(certificates: Certificates) -> ssl.SSLContext:
-    """What a client trusts."""
-    return ssl.create_default_context(cafile=str(certificates.authority))
 
 
 @pytest.fixture
@@ -102,3 +97,9 @@ def connect(tls: ssl.SSLContext) -> Iterator[Connect]:
             return client
 
         yield run
+
+
+@pytest.fixture(scope="session")
+def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The Debian package."""
+    return deployment.build_package(tmp_path_factory.mktemp("package"))

@@ -3,14 +3,13 @@
 import shutil
 import ssl
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from servers import deployment
 from servers.certificates import Certificates
-from servers.program import ONE_FILE, ROOT
+from servers.program import ONE_FILE
 from servers.roots import BOOKWORM, TRIXIE, Machine, Release
 
 pytestmark = [
@@ -25,19 +24,8 @@ sslKey = /etc/ssl/private/mail.example.org.key
 """
 
 
-def build(folder: Path) -> Path:
-    subprocess.run([sys.executable, ROOT / "build/deb.py", folder], check=True, capture_output=True)
-    (package,) = folder.glob("sendooway_*_*.deb")
-    return package
-
-
-@pytest.fixture(scope="module")
-def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build(tmp_path_factory.mktemp("package"))
-
-
 def test_two_builds_are_the_same_octets(package: Path, tmp_path: Path) -> None:
-    assert build(tmp_path).read_bytes() == package.read_bytes()
+    assert deployment.build_package(tmp_path).read_bytes() == package.read_bytes()
 
 
 @pytest.mark.skipif(not shutil.which("lintian"), reason="not installed: lintian")

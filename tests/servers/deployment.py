@@ -4,6 +4,8 @@ import contextlib
 import shutil
 import smtplib
 import ssl
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,21 +26,32 @@ poll pop.example.com proto pop3 user "alice" pass "secret" ssl
 MESSAGE = b"From: alice@example.com\r\nTo: bob@mars.test\r\nSubject: it works\r\n\r\nHello.\r\n"
 
 
+def build_package(folder: Path) -> Path:
+    """The Debian package, as `make deb` makes it, in `folder`."""
+    subprocess.run([sys.executable, ROOT / "build/deb.py", folder], check=True, capture_output=True)
+    (package,) = folder.glob("sendooway_*_*.deb")
+    return package
+
+
 def furnish(machine: Machine, certificates: Certificates) -> None:
     """The user alice, a certificate for the host, and an authority that it trusts."""
     machine.run("useradd", "--create-home", "--shell", "/bin/bash", "alice")
-    set_password(machine)
+    machine.run("chpasswd", text=f"alice:{PASSWORD}\n")
     with machine.path("/etc/hosts").open("a") as hosts:
         hosts.write(f"127.0.0.1 localhost {SMARTHOST}\n")
-    (machine.path("/etc/ssl/certs")).mkdir(parents=True, exist_ok=True)
-    shutil.copy(certificates.authority, machine.path("/etc/ssl/certs/ca-certificates.crt"))
+    _trust(machine, certificates.authority)
     shutil.copy(certificates.good.certificate, machine.path("/etc/ssl/certs/mail.example.org.pem"))
     machine.path("/etc/ssl/private").mkdir(mode=0o700, exist_ok=True)
     shutil.copy(certificates.good.key, machine.path("/etc/ssl/private/mail.example.org.key"))
 
 
-def set_password(machine: Machine) -> None:
-    machine.run("chpasswd", text=f"alice:{PASSWORD}\n")
+def _trust(machine: Machine, authority: Path) -> None:
+    machine.path("/etc/ssl/certs").mkdir(parents=True, exist_ok=True)
+    if machine.path("/usr/sbin/update-ca-certificates").exists():
+        shutil.copy(authority, machine.path("/usr/local/share/ca-certificates/test.crt"))
+        machine.run("update-ca-certificates")
+    else:
+        shutil.copy(authority, machine.path("/etc/ssl/certs/ca-certificates.crt"))
 
 
 def write_as_alice(machine: Machine, name: str, text: str) -> None:
@@ -83,10 +96,10 @@ def connected(machine: Machine, port: int, tls: ssl.SSLContext | None) -> Iterat
         yield client
 
 
-def send(client: smtplib.SMTP, smarthost: ScriptedSmarthost, password: str = PASSWORD) -> None:
+def send(client: smtplib.SMTP, smarthost: ScriptedSmarthost) -> None:
     """Log in as alice and send a mail, which has to arrive."""
     before = len(smarthost.mails)
-    client.login("alice", password)
+    client.login("alice", PASSWORD)
     client.sendmail("alice@example.com", ["bob@mars.test"], MESSAGE)
     client.quit()
     (mail,) = smarthost.mails[before:]

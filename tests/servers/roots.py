@@ -15,7 +15,7 @@ import itertools
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -201,18 +201,37 @@ class Machine:
         return Path(f"/proc/{self._pid}/root{name}")
 
     def run(
-        self, *command: str | Path, text: str = "", check: bool = True, environment: dict[str, str] | None = None
+        self,
+        *command: str | Path,
+        text: str = "",
+        check: bool = True,
+        environment: Mapping[str, str] = {},
+        outside: bool = False,
     ) -> subprocess.CompletedProcess[str]:
-        """Run a command as root. AssertionError with what it said if it fails, unless `check` is False."""
-        return self._run([*self._inside, *map(str, command)], text, check, environment or {})
+        """Run a command as root. AssertionError with what it said if it fails, unless `check` is False.
+
+        `outside`: with the host's network, for packages of Debian.
+        """
+        inside = self._inside
+        if outside:
+            self.path("/etc/resolv.conf").write_bytes(Path("/etc/resolv.conf").read_bytes())
+            without_network = ["--mount", "--pid", "--uts", "--ipc", "--cgroup"]
+            inside = [*(word for word in inside if word != "--all"), *without_network]
+        done = subprocess.run(
+            [*inside, *map(str, command)],
+            input=text,
+            capture_output=True,
+            text=True,
+            timeout=300,
+            env={"PATH": PATH, **environment},
+        )
+        assert not check or done.returncode == 0, f"{command}: {done.returncode} {done.stdout}{done.stderr}"
+        return done
 
     def install(self, *packages: str) -> None:
-        """Packages of Debian or paths of .deb files; the only thing in a machine that reaches out for the network."""
-        self.path("/etc/resolv.conf").write_bytes(Path("/etc/resolv.conf").read_bytes())
-        # The host's network, for this command alone.
-        command = [word for word in self._inside if word != "--all"]
-        command += ["--mount", "--pid", "--uts", "--ipc", "--cgroup", "apt-get", "-qq", "-y", "install", *packages]
-        self._run(command, "", True, {"DEBIAN_FRONTEND": "noninteractive"})
+        """Packages of Debian, or paths of .deb files."""
+        command = ("apt-get", "-qq", "-y", "install", *packages)
+        self.run(*command, environment={"DEBIAN_FRONTEND": "noninteractive"}, outside=True)
 
     def signal(self, pid: int, name: str) -> None:
         """To a process by its id in the machine: `TERM`, `HUP`. A bare system has no command `kill`."""
@@ -222,15 +241,6 @@ class Machine:
         """Start a command that goes on, and return its process id in the machine. It writes to /run/PID.out."""
         script = 'sh -c \'exec "$@" > /run/$$.out 2>&1\' sh "$@" > /run/started 2>&1 & echo $!'
         return int(self.run("sh", "-c", script, "sh", *command).stdout)
-
-    def _run(
-        self, command: list[str], text: str, check: bool, environment: dict[str, str]
-    ) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(
-            command, input=text, capture_output=True, text=True, timeout=300, env={"PATH": PATH} | environment
-        )
-        assert not check or done.returncode == 0, f"{command}: {done.returncode} {done.stdout}{done.stderr}"
-        return done
 
     @contextlib.contextmanager
     def network(self) -> Iterator[None]:
