@@ -104,6 +104,25 @@ def test_sigterm_lets_a_running_mail_finish(start: Start, connect: Connect) -> N
         assert sendooway.process.wait(40) == 0
 
 
+def test_a_new_server_takes_over_while_the_sessions_of_the_old_one_end(start: Start, connect: Connect) -> None:
+    with ScriptedSmarthost() as smarthost:
+        old = start(MAPPING.format(port=smarthost.port))
+        client = connect(old, ME)
+        client.mail("alice@moon.test")
+        client.rcpt("bob@mars.test")
+        assert client.docmd("DATA")[0] == 354
+        client.send(CONTENT)
+        old.process.send_signal(signal.SIGTERM)
+        wait_until(lambda: not accepts(old.port), "the end of listening")
+        new = start(MAPPING.format(port=smarthost.port), port=old.port)
+        connect(new, ME).sendmail("alice@moon.test", ["new@mars.test"], CONTENT)
+        client.send(b".\r\n")
+        assert client.getreply()[0] == 250
+        client.close()
+        assert old.process.wait(40) == 0
+        assert [mail.complete for mail in smarthost.mails] == [True, True]
+
+
 def test_sighup_brings_a_new_configuration_for_new_connections(start: Start, connect: Connect) -> None:
     with ScriptedSmarthost() as smarthost:
         sendooway = start(MAPPING.format(port=smarthost.port))
