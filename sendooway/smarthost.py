@@ -208,7 +208,9 @@ class _Preparation:
                 self._secure()
                 self._watch(Secure(), None)
             steps = dialogue.prepare(
-                self._wishes.ehlo_name, starttls=security is Security.STARTTLS, log_in=bool(account.username)
+                account.ehlo_name or self._wishes.ehlo_name,
+                starttls=security is Security.STARTTLS,
+                log_in=bool(account.username),
             )
             offers = self._drive(steps)
             if not self._replies.empty:
@@ -263,7 +265,8 @@ class _Preparation:
         return _receive_reply(self._stream, self._replies, deadline)
 
     def _secure(self) -> None:
-        tls.connect(self._stream, self._context, self._account.host, self._deadline(Stage.TLS))
+        account = self._account
+        tls.connect(self._stream, self._context, account.host, self._deadline(Stage.TLS), account.certificate_sha256)
 
     def _say(self, answer: SaslResponse | SaslUnavailable) -> Outcome:
         match answer:

@@ -77,6 +77,9 @@ class Account:
 
     A pattern is an address, `*@domain`, `*`, or `<>` for the null reverse-path. `credentials` is None where the
     account says that no login is needed (noAuth), or has no password because tickets log in (`gssapi`).
+
+    `certificate_sha256` is of the one certificate that the smarthost may show, which then needs no other proof; empty:
+    it has to prove its name as usual. `ehlo_name` is what EHLO says there, empty for what it says everywhere.
     """
 
     patterns: tuple[str, ...]
@@ -87,6 +90,8 @@ class Account:
     credentials: Credentials | None
     origin: Origin = field(compare=False)
     gssapi: bool = False
+    certificate_sha256: bytes = b""
+    ehlo_name: str = ""
 
     @property
     def logs_in(self) -> bool:
@@ -101,13 +106,14 @@ class Unusable:
     But a sender whom the patterns match is refused, instead of being served by an account that comes later.
 
     `origin` is the place that is to blame; `account` is what is known, to be shown and not to be used, and `username`
-    the login that its credentials would have, empty where none is known.
+    the login that its credentials would have, empty where none is known. `lacks_login`: nothing is missing but that.
     """
 
     account: Account
     reason: str
     origin: Origin = field(compare=False)
     username: str = ""
+    lacks_login: bool = False
 
     @property
     def patterns(self) -> tuple[str, ...]:

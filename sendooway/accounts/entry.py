@@ -53,8 +53,11 @@ class Problem:
 
 @dataclass(frozen=True)
 class Listing:
-    """What one mapping gives. `searched` names what was read, printable and without secrets."""
+    """What one file or mapping gives. `searched` names what was read, printable and without secrets."""
 
-    searched: tuple[str, ...]
+    searched: tuple[str, ...] = ()
     entries: tuple[Entry, ...] = ()
     problems: tuple[Problem, ...] = ()
+
+    def __add__(self, other: "Listing") -> "Listing":
+        return Listing(self.searched + other.searched, self.entries + other.entries, self.problems + other.problems)

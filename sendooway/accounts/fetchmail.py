@@ -15,8 +15,17 @@ from dataclasses import replace
 
 from sendooway.accounts import fetchmailrc, pattern
 from sendooway.accounts import password as passwords
-from sendooway.accounts.account import Account, AccountsError, Credentials, Origin, Password, Security, Unusable
-from sendooway.accounts.entry import Entry, Retriever
+from sendooway.accounts.account import (
+    Account,
+    AccountsError,
+    Credentials,
+    FromNetrc,
+    Origin,
+    Password,
+    Security,
+    Unusable,
+)
+from sendooway.accounts.entry import Entry, Listing, Retriever
 from sendooway.accounts.fetchmailrc import Annotation, Poll, User
 from sendooway.accounts.value import BadValue, at, parse_host, parse_password, parse_port, parse_username
 from sendooway.auth.identity import Identity
@@ -29,7 +38,7 @@ _KEYS = {**_FLAGS, **{key.lower(): key for key in _VALUES}}
 _BLANKS = " \t\r\n"
 
 
-def parse(text: str, file: str, owner: Identity) -> tuple[Entry, ...]:
+def parse(text: str, file: str, owner: Identity) -> Listing:
     """The mailboxes of a file, as written, with their accounts. `text` is decoded from UTF-8 with `surrogateescape`.
 
     A mailbox without a user name is that of `owner`, as it is for fetchmail.
@@ -45,10 +54,10 @@ def parse(text: str, file: str, owner: Identity) -> tuple[Entry, ...]:
         for user in poll.users:
             retriever = _retriever(poll, user, owner)
             drafts = _drafts(user.annotations, file)
-            entries += [Entry(draft.origin, _account(draft, user, owner), retriever) for draft in drafts]
+            entries += [Entry(draft.origin, _account(draft, (poll, user), owner), retriever) for draft in drafts]
             if not drafts:
                 entries.append(Entry(Origin(file, user.line), None, retriever))
-    return tuple(sorted(entries, key=lambda entry: entry.origin))
+    return Listing(entries=tuple(sorted(entries, key=lambda entry: entry.origin)))
 
 
 def _retriever(poll: Poll, user: User, owner: Identity) -> Retriever:
@@ -158,17 +167,28 @@ def _parse_annotation(text: str) -> tuple[str, str]:
     return key, value
 
 
-def _password(draft: _Draft, user: User | None, host: str, username: str | None) -> Password | None:
+def _password(draft: _Draft, mailbox: tuple[Poll, User] | None, owner: Identity, username: str) -> Password | None:
+    """What the annotations say, else what fetchmail takes for the mailbox, except that it is not asked for."""
     if draft.password_from is None:
-        return draft.password or (user.password if user else None)
+        if draft.password is not None or mailbox is None:
+            return draft.password
+        poll, user = mailbox
+        if user.password is None and user.password_file is not None:
+            with at(Origin(draft.origin.file, user.line)):
+                return passwords.parse(f"file:{user.password_file}", poll.server, username)
+        if user.password is None and not draft.gssapi:
+            hosts = (poll.server,) if poll.via is None else (poll.server, poll.via)
+            return FromNetrc(hosts, _remote(user, owner))
+        return user.password
     text, origin = draft.password_from
     with at(origin):
         if draft.password is not None:
             raise BadValue("either #sendooway:pass or #sendooway:passwordFrom, not both")
-        return passwords.parse(text, host, username or "")
+        return passwords.parse(text, draft.host or "", username)
 
 
-def _account(draft: _Draft, user: User | None, owner: Identity) -> Account | Unusable:
+def _account(draft: _Draft, mailbox: tuple[Poll, User] | None, owner: Identity) -> Account | Unusable:
+    """What the annotations say, completed by the mailbox that they stand in; None: they stand in none."""
     if not draft.patterns:
         raise AccountsError(draft.origin, "no #sendooway:address closes this account before its user's part ends")
     if draft.host is None:
@@ -187,14 +207,14 @@ def _account(draft: _Draft, user: User | None, owner: Identity) -> Account | Unu
     if draft.no_auth or not draft.password_login:
         return account
     username = draft.username
-    if username is None and user and (remote := _remote(user, owner)):
-        with at(Origin(draft.origin.file, user.line)):
+    if username is None and mailbox and (remote := _remote(mailbox[1], owner)):
+        with at(Origin(draft.origin.file, mailbox[1].line)):
             username = parse_username(remote)
-    password = _password(draft, user, draft.host, username)
+    password = _password(draft, mailbox, owner, username or "")
     if username is not None and password is not None:
         return replace(account, credentials=Credentials(username, password))
     if draft.gssapi:
         return account
     missing = ("user name", "user") if username is None else ("password", "pass")
     reason = "no {}: add #sendooway:{}, or #sendooway:noAuth, or `{}` to the fetchmail entry"
-    return Unusable(account, reason.format(*missing, missing[1]), draft.origin, username or "")
+    return Unusable(account, reason.format(*missing, missing[1]), draft.origin, username or "", lacks_login=True)

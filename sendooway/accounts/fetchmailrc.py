@@ -11,7 +11,7 @@ of the next word, whatever it is. The comments that begin with `#sendooway:` are
 
 A comment needs its line end: without one, at the end of a file, its words are strings. Two things are errors here that
 fetchmail accepts: such strings where they read `#sendooway:`, and a second user in `defaults`, of which it makes a
-server without a name.
+server without a name. And one thing goes here that only a newer fetchmail knows: `passwordfile`.
 """
 
 import re
@@ -43,6 +43,7 @@ class User:
 
     remote: str | None
     password: Secret | None
+    password_file: str | None
     local_names: tuple[tuple[str, str | None], ...]
     wildcard: bool
     ssl: bool
@@ -143,7 +144,7 @@ _SERVER_OPTIONS = {
 _USER_OPTIONS = {
     **dict.fromkeys(
         (
-            *("pass", "smtpaddress", "smtpname", "mda", "bsmtp", "pre", "post", "properties"),
+            *("pass", "passwordfile", "smtpaddress", "smtpname", "mda", "bsmtp", "pre", "post", "properties"),
             *("sslkey", "sslcert", "sslproto", "sslcertfile", "sslcertpath", "sslcommonname", "sslfingerprint"),
         ),
         _Argument.STRING,
@@ -335,6 +336,7 @@ class _Mailbox:
         return User(
             remote=options.get("user"),
             password=None if password is None else Secret(password.encode("utf-8", "surrogateescape")),
+            password_file=options.get("passwordfile"),
             local_names=tuple(self.local_names or defaults.local_names),
             wildcard="*" in options,
             ssl=options.get("ssl") == "yes",

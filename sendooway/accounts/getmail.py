@@ -8,8 +8,8 @@
     address = alice@moon.test, *@alice.moon.test
 
 What is missing of server, username and password comes from `[retriever]`, which is getmail's own. Instead of `password`
-there may be getmail's `password_command`, or `password_from` with what `password.parse` reads. With `gssapi = true`
-Kerberos tickets log in; where they do not, a user name with its password, if there are both.
+there may be getmail's `password_command`, its `use_netrc`, or `password_from` with what `password.parse` reads. With
+`gssapi = true` Kerberos tickets log in; where they do not, a user name with its password, if there are both.
 """
 
 import re
@@ -18,7 +18,7 @@ from dataclasses import replace
 from sendooway.accounts import getmailrc, pattern
 from sendooway.accounts import password as passwords
 from sendooway.accounts.account import Account, AccountsError, Credentials, Origin, Password, Security, Unusable
-from sendooway.accounts.entry import Entry, Retriever
+from sendooway.accounts.entry import Entry, Listing, Retriever
 from sendooway.accounts.getmailrc import Line, Section
 from sendooway.accounts.value import BadValue, at, parse_host, parse_password, parse_port, parse_username
 from sendooway.auth.identity import Identity
@@ -40,7 +40,7 @@ _BOOLEANS = {
 _RETRIEVER = r"(?:Simple|BrokenUIDL|Multidrop)(POP3|IMAP|SDPS)(SSL)?Retriever"
 
 
-def parse(text: str, file: str, owner: Identity) -> tuple[Entry, ...]:
+def parse(text: str, file: str, owner: Identity) -> Listing:
     """The mailbox of a file with its account: none where the file has no `[sender]`, but only a `[retriever]`.
 
     `text` is decoded with `surrogateescape`. A file with neither section has nothing.
@@ -52,9 +52,12 @@ def parse(text: str, file: str, owner: Identity) -> tuple[Entry, ...]:
     retriever = _retriever(sections["retriever"]) if "retriever" in sections else None
     if "sender" in sections:
         sender = sections["sender"]
-        account = _account(sender, sections.get("retriever", Section(sender.origin, {})))
-        return (Entry(sender.origin, account, retriever),)
-    return (Entry(sections["retriever"].origin, None, retriever),) if retriever else ()
+        nothing = Section(sender.origin, {})
+        account = _account(sender, sections.get("retriever", nothing), sections.get("options", nothing))
+        return Listing(entries=(Entry(sender.origin, account, retriever),))
+    if retriever is None:
+        return Listing()
+    return Listing(entries=(Entry(sections["retriever"].origin, None, retriever),))
 
 
 def _retriever(section: Section) -> Retriever:
@@ -76,7 +79,7 @@ def _retriever(section: Section) -> Retriever:
     )
 
 
-def _account(sender: Section, retriever: Section) -> Account | Unusable:
+def _account(sender: Section, retriever: Section, options: Section) -> Account | Unusable:
     type_ = _required(_single(sender, "type"), f"type, one of {', '.join(_TYPES)}", sender)
     if type_.text not in _TYPES:
         raise AccountsError(type_.origin, f"the type must be one of {', '.join(_TYPES)}")
@@ -92,9 +95,11 @@ def _account(sender: Section, retriever: Section) -> Account | Unusable:
     gssapi = _boolean(sender, "gssapi")
     account = Account(_patterns(sender), host, port, security, check_certificate, None, sender.origin, gssapi)
     try:
-        return replace(account, credentials=_credentials(sender, retriever, host))
+        return replace(account, credentials=_credentials(sender, retriever, options, host))
     except _Missing as missing:
-        return account if gssapi else Unusable(account, missing.reason, missing.origin, missing.username)
+        return (
+            account if gssapi else Unusable(account, missing.reason, missing.origin, missing.username, lacks_login=True)
+        )
 
 
 class _Missing(Exception):
@@ -145,7 +150,7 @@ def _patterns(sender: Section) -> tuple[str, ...]:
     return tuple(patterns)
 
 
-def _credentials(sender: Section, retriever: Section, host: str) -> Credentials | None:
+def _credentials(sender: Section, retriever: Section, options: Section, host: str) -> Credentials | None:
     """What logs in, or None where the file says that there is no login. Raises _Missing."""
     line = _single(sender, "username")
     if line and not line.text:
@@ -156,10 +161,22 @@ def _credentials(sender: Section, retriever: Section, host: str) -> Credentials 
     with at(line.origin):
         username = parse_username(line.text)
     password = _password_from(sender, host, username) or _password(sender) or _password(retriever)
+    if password is None and _boolean(options, "use_netrc"):
+        password = _netrc(retriever, options, username)
     if password is None:
         reason = "no password: add password, password_from or password_command to [sender]"
         raise _Missing(reason, sender.origin, username)
     return Credentials(username, password)
+
+
+def _netrc(retriever: Section, options: Section, username: str) -> Password | None:
+    """As `use_netrc` does, but with the login that the file names: an entry without it could be anybody's."""
+    server = _single(retriever, "server")
+    if server is None:
+        return None
+    file = _single(options, "netrc_file")
+    with at(file.origin if file else server.origin):
+        return passwords.parse(f"netrc:{file.text if file else ''}", server.text, username)
 
 
 def _password_from(sender: Section, host: str, username: str) -> Password | None:

@@ -2,9 +2,19 @@
 
 import re
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 
-from sendooway.accounts import direct, fetchmail, getmail, pattern
-from sendooway.accounts.account import Account, AccountsError, NoAccount, NoAccountFile, Origin, Unusable
+from sendooway.accounts import direct, fetchmail, getmail, msmtp, netrc, pattern, putmail
+from sendooway.accounts.account import (
+    Account,
+    AccountsError,
+    Credentials,
+    FromNetrc,
+    NoAccount,
+    NoAccountFile,
+    Origin,
+    Unusable,
+)
 from sendooway.accounts.entry import Entry, Listing, Problem
 from sendooway.accounts.user_file import UserFiles
 from sendooway.auth.identity import Identity
@@ -13,7 +23,7 @@ from sendooway.config import Mapping
 MAX_MAPPINGS = 1000
 
 _Source = Callable[[Mapping, Identity, UserFiles], Listing]
-_Parse = Callable[[str, str, Identity], tuple[Entry, ...]]
+_Parse = Callable[[str, str, Identity], Listing]
 
 _CONTROLS = re.compile("[\x00-\x1f\x7f]")
 
@@ -34,7 +44,7 @@ def look_up(
         raise AccountsError(mappings[MAX_MAPPINGS].origin, f"no more than {MAX_MAPPINGS} smarthostMapping lines")
     searched: list[str] = []
     for mapping in mappings:
-        listing = list_accounts(mapping, user, files)
+        listing = list_accounts(mapping, user, files, mappings)
         searched += listing.searched
         match select(reverse_path, (entry.account for entry in listing.entries if entry.account)):
             case Account() as account:
@@ -46,15 +56,41 @@ def look_up(
     raise NoAccount(tuple(searched))
 
 
-def list_accounts(mapping: Mapping, user: Identity, files: UserFiles) -> Listing:
+def list_accounts(mapping: Mapping, user: Identity, files: UserFiles, among: Sequence[Mapping] = ()) -> Listing:
     """All that one mapping gives, in the order of its files. A file that is not there gives nothing.
+
+    What an account lacks to log in comes from the `netrc:` mappings `among` all of them, if they know the smarthost.
 
     Raises AccountsError, whose str is `FILE:LINE: reason`, where the mapping or a file cannot be used, as where the
     program that a file belongs to would reject it.
     """
     if mapping.source not in SOURCES:
         raise AccountsError(mapping.origin, f"the source of a mapping must be one of {', '.join(SOURCES)}")
-    return SOURCES[mapping.source](mapping, user, files)
+    listing = SOURCES[mapping.source](mapping, user, files)
+    netrcs = [other for other in among if other.source == "netrc"]
+    if not netrcs:
+        return listing
+    entries = tuple(_with_login(entry, netrcs, user, files) for entry in listing.entries)
+    return Listing(listing.searched, entries, listing.problems)
+
+
+def _with_login(entry: Entry, netrcs: Sequence[Mapping], user: Identity, files: UserFiles) -> Entry:
+    unusable = entry.account
+    if not isinstance(unusable, Unusable) or not unusable.lacks_login:
+        return entry
+    host = unusable.account.host
+    for mapping in netrcs:
+        path = _path(mapping, user)
+        try:
+            machines = netrc.parse(files.read(path), _printable(path))
+        except FileNotFoundError:
+            continue
+        for machine in machines:
+            login, known = machine.login, unusable.username
+            if machine.machine == host and login and machine.password and known in ("", login):
+                credentials = Credentials(login, FromNetrc((host,), login, path))
+                return replace(entry, account=replace(unusable.account, credentials=credentials))
+    return entry
 
 
 def select(reverse_path: str, accounts: Iterable[Account | Unusable]) -> Account | Unusable | None:
@@ -90,17 +126,31 @@ def _from_files(parse: _Parse) -> _Source:
     """The source of a file, or of all files in a folder whose name matches."""
 
     def listing(mapping: Mapping, user: Identity, files: UserFiles) -> Listing:
-        folder, slash, name = _decode(mapping).rpartition("/")
-        path = expand(folder, user, mapping.origin) + slash + expand(name, user, mapping.origin)
-        if not path.startswith("/") or _CONTROLS.search(path):
-            raise AccountsError(mapping.origin, f"{mapping.source}: needs an absolute path, such as %h/FILE")
-        if "*" in folder:
-            raise AccountsError(mapping.origin, "a * may stand in the last part of the path only, as in %h/.getmail/*")
-        if "*" not in name:
-            return _list_file(path, parse, user, files)
-        return _list_folder(path, parse, user, files)
+        path = _path(mapping, user)
+        if path.endswith("/"):
+            return _list_folder(f"{path}*", parse, user, files)
+        if "*" in _decode(mapping).rpartition("/")[2]:
+            return _list_folder(path, parse, user, files)
+        return _list_file(path, parse, user, files)
 
     return listing
+
+
+def _path(mapping: Mapping, user: Identity) -> str:
+    """The path that the argument of a mapping stands for. Raises AccountsError if it is none."""
+    template = _decode(mapping)
+    path = expand(template, user, mapping.origin)
+    if not path.startswith("/") or _CONTROLS.search(path):
+        raise AccountsError(mapping.origin, f"{mapping.source}: needs an absolute path, such as %h/FILE")
+    if "*" in template.rpartition("/")[0]:
+        raise AccountsError(mapping.origin, "a * may stand in the last part of the path only, as in %h/.getmail/*")
+    return path
+
+
+def _check_netrc(text: str, file: str, user: Identity) -> Listing:
+    """It has no senders, but its form has to be right."""
+    netrc.parse(text, file)
+    return Listing()
 
 
 def _list_file(path: str, parse: _Parse, user: Identity, files: UserFiles) -> Listing:
@@ -109,7 +159,7 @@ def _list_file(path: str, parse: _Parse, user: Identity, files: UserFiles) -> Li
         text = files.read(path)
     except FileNotFoundError:
         return Listing((f"{file} (no such file)",))
-    return Listing((file,), parse(text, file, user))
+    return Listing((file,)) + parse(text, file, user)
 
 
 def _list_folder(path: str, parse: _Parse, user: Identity, files: UserFiles) -> Listing:
@@ -130,7 +180,7 @@ def _list_folder(path: str, parse: _Parse, user: Identity, files: UserFiles) -> 
             one = _list_file(f"{folder}/{name}", parse, user, files)
         except NoAccountFile as error:
             one = Listing((), problems=(Problem(error.origin, f"skipped: {error.reason}"),))
-        found = Listing(found.searched + one.searched, found.entries + one.entries, found.problems + one.problems)
+        found += one
     return found
 
 
@@ -151,4 +201,7 @@ SOURCES: dict[str, _Source] = {
     "direct": _from_mapping,
     "fetchmail": _from_files(fetchmail.parse),
     "getmail": _from_files(getmail.parse),
+    "msmtp": _from_files(msmtp.parse),
+    "netrc": _from_files(_check_netrc),
+    "putmail": _from_files(putmail.parse),
 }

@@ -37,7 +37,7 @@ def read_all(situation: Situation) -> tuple[Reading, ...]:
 
 def _read(mapping: Mapping, situation: Situation) -> Reading:
     try:
-        return Reading(mapping, list_accounts(mapping, situation.user, situation.files))
+        return Reading(mapping, list_accounts(mapping, situation.user, situation.files, situation.mappings))
     except AccountsError as error:
         return Reading(mapping, Listing(()), error)
 

@@ -110,6 +110,8 @@ class _Trial:
             port=account.port,
             security=account.security.value,
             check_certificate=account.check_certificate,
+            certificate_sha256=account.certificate_sha256,
+            ehlo_name=account.ehlo_name,
         )
         self._warnings: list[str] = []
         self._login = SmarthostLogin(

@@ -8,6 +8,7 @@ import os
 import select
 import ssl
 from functools import cache
+from hashlib import sha256
 
 from sendooway.net.deadline import Deadline
 from sendooway.net.stream import RECEIVE_OCTETS, ConnectionLost, SocketTransport, Stream
@@ -158,12 +159,27 @@ def accept(stream: Stream, context: ssl.SSLContext, deadline: Deadline) -> None:
     _secure(stream, context, deadline, server_side=True, host=None)
 
 
-def connect(stream: Stream, context: ssl.SSLContext, host: str, deadline: Deadline) -> None:
+def connect(
+    stream: Stream, context: ssl.SSLContext, host: str, deadline: Deadline, certificate_sha256: bytes = b""
+) -> None:
     """The handshake with a smarthost, which has to prove that it is `host`, unless the context is unverified.
 
+    With `certificate_sha256` it has to show the certificate with that digest instead, whatever that one says.
     Raises CertificateError, TlsError, TimeoutError, Stopping.
     """
-    _secure(stream, context, deadline, server_side=False, host=host)
+    if not certificate_sha256:
+        _secure(stream, context, deadline, server_side=False, host=host)
+        return
+    _secure(stream, unverified(context), deadline, server_side=False, host=host)
+    if not shows(stream, certificate_sha256):
+        raise CertificateError("it is not the one that the account's fingerprint is of")
+
+
+def shows(stream: Stream, certificate_sha256: bytes) -> bool:
+    """Whether the other side of an established TLS has shown the certificate with that digest."""
+    assert isinstance(stream.transport, TlsTransport)
+    certificate = stream.transport.socket.getpeercert(binary_form=True)
+    return sha256(certificate or b"").digest() == certificate_sha256
 
 
 def _secure(

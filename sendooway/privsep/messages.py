@@ -114,7 +114,7 @@ class AccountFound:
 
     `origin` is the place that defines it (`FILE:LINE`), `username` the login there (empty: no login), `security` the
     value of an accounts.account.Security. Connections may be used again for an account with the same `fingerprint`;
-    where it is empty, they may not.
+    where it is empty, they may not. `certificate_sha256` and `ehlo_name` are as in accounts.account.Account.
     """
 
     number: int
@@ -125,6 +125,8 @@ class AccountFound:
     security: str
     check_certificate: bool
     fingerprint: bytes = b""
+    certificate_sha256: bytes = b""
+    ehlo_name: str = ""
 
 
 @dataclass(frozen=True)

@@ -96,6 +96,8 @@ class User:
             security=account.security.value,
             check_certificate=account.check_certificate,
             fingerprint=self._fingerprint(account),
+            certificate_sha256=account.certificate_sha256,
+            ehlo_name=account.ehlo_name,
         )
 
     def _protect_credentials(self, account: Account) -> None:

@@ -29,7 +29,7 @@ POLL = 'poll mailbox.moon.test proto pop3 user "alice" pass "secret"\n'
 
 def parse(text: str, file: str) -> tuple[Account | Unusable, ...]:
     """The accounts of the entries that have one."""
-    return tuple(entry.account for entry in fetchmail.parse(text, file, ALICE) if entry.account)
+    return tuple(entry.account for entry in fetchmail.parse(text, file, ALICE).entries if entry.account)
 
 
 def account(
@@ -163,7 +163,7 @@ def test_every_mailbox_is_listed_with_what_it_says_itself() -> None:
         "skip f\n"
     )
     common = Retriever("a", "b", "993", "IMAP", False, "carol", None, ("alice",))
-    entries = fetchmail.parse(text, "rc", ALICE)
+    entries = fetchmail.parse(text, "rc", ALICE).entries
     assert [(entry.origin.line, entry.patterns) for entry in entries] == [(2, ("*",)), (5, ()), (6, ())]
     assert [entry.retriever for entry in entries] == [
         replace(common, username="bob", password=Secret(b"x"), ssl=True, local_names=("c", ("d", "e"), "*")),
@@ -172,17 +172,38 @@ def test_every_mailbox_is_listed_with_what_it_says_itself() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("entry", "password"),
+    [
+        ("poll a user bob", FromNetrc(("a",), "bob")),
+        ("poll a via b user bob", FromNetrc(("a", "b"), "bob")),
+        ("poll a", FromNetrc(("a",), "alice")),
+        ("defaults via b poll a user bob", FromNetrc(("a", "b"), "bob")),
+        ("poll a user bob passwordfile '~/x y'", FromFile("~/x y")),
+        ("poll a user bob pass c passwordfile /x", Secret(b"c")),
+        ("poll a user bob pass ''", Secret(b"")),
+    ],
+)
+def test_a_password_comes_from_where_fetchmail_looks_for_it(entry: str, password: Password) -> None:
+    (found,) = parse(entry + "\n" + annotations(SERVER, ADDRESS), "rc")
+    assert isinstance(found, Account)
+    assert found.credentials
+    assert found.credentials.password == password
+    (found,) = parse(entry + "\n" + annotations(SERVER, "user carol", "pass d", ADDRESS), "rc")
+    assert isinstance(found, Account)
+    assert found.credentials == Credentials("carol", Secret(b"d"))
+
+
 def test_where_fetchmail_needs_no_password_the_name_of_the_user_stands_for_it() -> None:
     text = "poll a auth gssapi user bob user carol pass c poll d proto etrn\nskip e auth ssh\n"
-    entries = fetchmail.parse(text, "rc", ALICE)
+    entries = fetchmail.parse(text, "rc", ALICE).entries
     passwords = [entry.retriever.password if entry.retriever else None for entry in entries]
     assert passwords == [Secret(b"bob"), Secret(b"c"), Secret(b"alice"), None]
-    assert isinstance(parse(text + annotations(SERVER, ADDRESS), "rc")[0], Unusable)
 
 
 def test_accounts_outside_all_entries_have_no_mailbox() -> None:
     text = annotations(SERVER, "noAuth", ADDRESS)
-    assert [entry.retriever for entry in fetchmail.parse(text, "rc", ALICE)] == [None]
+    assert [entry.retriever for entry in fetchmail.parse(text, "rc", ALICE).entries] == [None]
 
 
 def test_with_tickets_no_credentials_are_needed() -> None:
@@ -207,7 +228,6 @@ def test_a_file_without_annotations_has_no_account() -> None:
         (annotations(SERVER, ADDRESS), 1, "no user name: add #sendooway:user"),
         (annotations(SERVER, "user alice", ADDRESS), 1, "no password: add #sendooway:pass"),
         ("poll a user ''\n" + annotations(SERVER, ADDRESS), 2, "no user name"),
-        ("poll a user b\n" + annotations(SERVER, ADDRESS), 2, "no password"),
     ],
 )
 def test_an_account_without_credentials_is_known_but_unusable(text: str, line: int, reason: str) -> None:

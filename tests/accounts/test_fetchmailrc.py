@@ -324,7 +324,9 @@ def dumped(text: str) -> list[bytes] | str:
         run_control = fetchmailrc.parse(text, "rc")
     except AccountsError as error:
         return error.reason
-    entries = fetchmail.parse(re.sub("#sendooway:", "#", text, flags=re.IGNORECASE), "rc", Identity(ME, 0, 0, "/"))
+    entries = fetchmail.parse(
+        re.sub("#sendooway:", "#", text, flags=re.IGNORECASE), "rc", Identity(ME, 0, 0, "/")
+    ).entries
     retrievers = iter([entry.retriever for entry in entries if entry.retriever])
     return real_fetchmail.show(
         [(number, next(retrievers)) for number, poll in enumerate(run_control.polls) for _ in poll.users]

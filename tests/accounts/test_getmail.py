@@ -39,7 +39,7 @@ path = ~/Maildir/
 
 def parse(text: str, file: str) -> tuple[Account | Unusable, ...]:
     """The accounts of the entries that have one."""
-    return tuple(entry.account for entry in getmail.parse(text, file, ALICE) if entry.account)
+    return tuple(entry.account for entry in getmail.parse(text, file, ALICE).entries if entry.account)
 
 
 def account(
@@ -199,7 +199,7 @@ def test_an_error_names_the_line_and_what_would_be_right(text: str, line: int, r
 
 @pytest.mark.parametrize("sender", ["", TLS + MOON])
 def test_the_mailbox_is_listed_with_what_it_says_itself(sender: str) -> None:
-    (entry,) = getmail.parse(RETRIEVER + sender, "rc", ALICE)
+    (entry,) = getmail.parse(RETRIEVER + sender, "rc", ALICE).entries
     assert entry.retriever == Retriever("pop.moon.test", None, "995", "POP3", True, "alice", Secret(b"secret"), ())
     assert (entry.origin.line, entry.patterns) == ((11, ("alice@moon.test",)) if sender else (1, ()))
 
@@ -216,7 +216,7 @@ def test_the_mailbox_is_listed_with_what_it_says_itself(sender: str) -> None:
     ],
 )
 def test_the_type_of_a_retriever_tells_its_protocol(type_: str, protocol: str, ssl: bool) -> None:
-    (entry,) = getmail.parse(f"[retriever]\ntype = {type_}\n", "rc", ALICE)
+    (entry,) = getmail.parse(f"[retriever]\ntype = {type_}\n", "rc", ALICE).entries
     assert entry.retriever == Retriever("", None, None, protocol, ssl, None, None, ())
 
 

@@ -7,7 +7,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sendooway import config
-from sendooway.accounts.account import Account, AccountsError, Credentials, NoAccount, Origin, Security, Unusable
+from sendooway.accounts.account import (
+    Account,
+    AccountsError,
+    Credentials,
+    FromNetrc,
+    NoAccount,
+    Origin,
+    Security,
+    Unusable,
+)
 from sendooway.accounts.entry import Listing
 from sendooway.accounts.lookup import MAX_MAPPINGS, expand, list_accounts, look_up, select
 from sendooway.accounts.user_file import MAX_FILES, MAX_LINE_OCTETS, NoFiles, UserFiles
@@ -118,21 +127,24 @@ def test_the_null_reverse_path_is_served_by_the_account_used_last() -> None:
 
 def test_an_unusable_account_is_an_error_only_where_it_is_the_one_that_matches() -> None:
     text = (
-        FETCHMAILRC.replace(" pass secret", "")
+        FETCHMAILRC.replace("user alice", "user ''")
         + "  #sendooway:noAuth\n  #sendooway:server x\n  #sendooway:address a@b\n"
     )
     read = Texts({"/rc": text})
     mappings = [mapping("fetchmail:/rc"), direct("*", "later")]
     assert look_up("a@b", mappings, ALICE, read, None).host == "x"
     assert look_up("a@c", mappings, ALICE, read, None).host == "later"
-    with pytest.raises(AccountsError, match=r"^/rc:4: no password: add #sendooway:pass"):
+    with pytest.raises(AccountsError, match=r"^/rc:4: no user name: add #sendooway:user"):
         look_up("alice@moon.test", mappings, ALICE, read, None)
 
 
 @pytest.mark.parametrize(
     ("text", "error"),
     [
-        ("carrier-pigeon:x", "conf:1: the source of a mapping must be one of direct, fetchmail, getmail"),
+        (
+            "carrier-pigeon:x",
+            "conf:1: the source of a mapping must be one of direct, fetchmail, getmail, msmtp,",
+        ),
         ("direct:secret", "conf:1: direct: needs PATTERN"),
         ("getmail:", "conf:1: getmail: needs an absolute path"),
         ("getmail:getmailrc", "conf:1: getmail: needs an absolute path"),
@@ -235,6 +247,53 @@ def test_a_broken_account_file_in_a_folder_is_an_error(folder: Path) -> None:
     (folder / "c").chmod(0o666)
     with pytest.raises(AccountsError, match=f"^{folder}/c: others may write it"):
         list_accounts(wanted, ALICE, FILES)
+
+
+def test_a_path_that_ends_with_a_slash_is_a_folder(tmp_path: Path) -> None:
+    for name in ("alice@moon.test", "putmailrc"):
+        (tmp_path / name).write_text("[config]\nserver = mx\nemail = bob@moon.test\n")
+        (tmp_path / name).chmod(0o600)
+    (tmp_path / "queue").mkdir()
+    listing = list_accounts(mapping(f"putmail:{tmp_path}/"), ALICE, FILES)
+    assert [entry.patterns for entry in listing.entries] == [("bob@moon.test", "alice@moon.test"), ("bob@moon.test",)]
+
+
+# What an account lacks to log in
+
+LACKING = "[sender]\ntype = SimpleSMTPTLSSender\nserver = mx.sun.test\naddress = *@sun.test\n"
+NETRC = "machine mx.sun.test login bob password b\nmachine mx.sun.test login alice password a\nmachine x login y\n"
+
+
+@pytest.mark.parametrize(("more", "login"), [("", "bob"), ("username = alice\n", "alice")])
+def test_a_netrc_mapping_completes_accounts_of_other_sources(more: str, login: str) -> None:
+    read = Texts({"/rc": LACKING + more, "/netrc": NETRC})
+    mappings = [mapping("getmail:/rc"), mapping("netrc:/absent", 2), mapping("netrc:/netrc", 3)]
+    found = look_up("a@sun.test", mappings, ALICE, read, None)
+    assert found.credentials == Credentials(login, FromNetrc(("mx.sun.test",), login, "/netrc"))
+    (entry,) = list_accounts(mappings[0], ALICE, read, mappings).entries
+    assert entry.account == found
+    assert list_accounts(mappings[2], ALICE, read, mappings) == Listing(("/netrc",))
+
+
+@pytest.mark.parametrize(
+    "netrc",
+    [
+        "",
+        NETRC.replace("mx.sun.test", "mx.moon.test"),
+        "default login bob password x\n",
+        "machine mx.sun.test password x\n",
+    ],
+)
+def test_an_account_that_no_netrc_knows_stays_unusable(netrc: str) -> None:
+    mappings = [mapping("getmail:/rc"), mapping("netrc:/netrc", 2)]
+    with pytest.raises(AccountsError, match="no user name"):
+        look_up("a@sun.test", mappings, ALICE, Texts({"/rc": LACKING, "/netrc": netrc}), None)
+
+
+def test_a_netrc_with_an_error_names_its_line() -> None:
+    read = Texts({"/netrc": "machine mx\nlogin secret nonsense x\n"})
+    with pytest.raises(AccountsError, match=r"^/netrc:2: expected `machine NAME`"):
+        list_accounts(mapping("netrc:/netrc"), ALICE, read)
 
 
 def test_the_number_of_files_in_a_folder_is_limited(folder: Path) -> None:

@@ -52,9 +52,9 @@ BOTH = ("getmail:%h/getmailrc", "fetchmail:%h/fetchmailrc")
 def test_the_lines_mean_the_account_that_was_found(user: Identity, proposal: Proposal) -> None:
     of_getmail, of_fetchmail = propose(user, proposal, *BOTH)
     text = "".join(f"{line}\n" for line in of_fetchmail.lines)
-    accounts = [entry.account for entry in fetchmail.parse(text, "rc", user)]
+    accounts = [entry.account for entry in fetchmail.parse(text, "rc", user).entries]
     text = "".join(f"{line}\n" for line in of_getmail.lines)
-    accounts += [entry.account for entry in getmail.parse(text, "rc", user)]
+    accounts += [entry.account for entry in getmail.parse(text, "rc", user).entries]
     for account in accounts:
         assert isinstance(account, Account)
         assert account.credentials is not None
@@ -83,7 +83,7 @@ def test_the_entry_of_the_mailbox_is_named_and_its_login_used_where_it_fits(
     assert (stanza.source, stanza.complete) == ("fetchmail", complete)
     assert ('#sendooway:pass "PASSWORD"' in stanza.lines) != complete
     text = (Path(user.home) / "fetchmailrc").read_text() + "".join(f"  {line}\n" for line in stanza.lines)
-    account = fetchmail.parse(text, "rc", user)[-1].account
+    account = fetchmail.parse(text, "rc", user).entries[-1].account
     assert isinstance(account, Account)
     assert account.credentials is not None
     assert account.credentials.username == (proposal.candidate.username or login)
@@ -94,7 +94,7 @@ def test_a_getmailrc_of_the_mailbox_gets_a_section(user: Identity) -> None:
     (stanza,) = propose(user, USUAL, *BOTH)
     assert stanza.where == f"{user.home}/getmailrc, at its end"
     text = (Path(user.home) / "getmailrc").read_text() + "".join(f"{line}\n" for line in stanza.lines)
-    (entry,) = getmail.parse(text, "rc", user)
+    (entry,) = getmail.parse(text, "rc", user).entries
     assert isinstance(entry.account, Account)
 
 

@@ -1,5 +1,6 @@
 """A smarthost that fails at each stage in turn: what the client reads, and what the log says."""
 
+import hashlib
 import os
 import pwd
 import smtplib
@@ -7,6 +8,7 @@ import ssl
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 from end_to_end.messages import HEADER
@@ -189,6 +191,40 @@ def test_nocertcheck_goes_on_and_logs_what_is_wrong(
     connect(sendooway, ME).sendmail("alice@moon.test", ["bob@mars.test"], CONTENT)
     assert [mail.complete for mail in smarthost.mails] == [True]
     assert "localhost" in sendooway.wait_for_log("certificate")
+
+
+def msmtprc(folder: Path, port: int, certificate: Certificate) -> str:
+    """The configuration with an account of msmtp that knows its smarthost by the fingerprint of this certificate."""
+    pem = certificate.certificate.read_text().partition("-----END")[0] + "-----END CERTIFICATE-----\n"
+    fingerprint = hashlib.sha256(ssl.PEM_cert_to_DER_cert(pem)).hexdigest()
+    file = folder / "msmtprc"
+    file.touch(mode=0o600)
+    file.write_text(
+        f"account a\nhost localhost\nport {port}\nfrom *\nauth on\nuser {LOGIN}\npassword {PASSWORD}\ntls on\n"
+        f"tls_fingerprint {':'.join(fingerprint[place : place + 2] for place in range(0, 64, 2))}\ndomain me.test\n"
+    )
+    return f"authBackend = none\ntimeout = 2\nsmarthostMapping = msmtp:{file}"
+
+
+def test_a_smarthost_may_be_known_by_the_fingerprint_of_its_certificate(
+    start: Start, connect: Connect, smarthosts: Smarthosts, certificates: Certificates, tmp_path: Path
+) -> None:
+    smarthost = smarthosts.start(certificate="self_signed")
+    sendooway = start(msmtprc(tmp_path, smarthost.port, certificates.self_signed))
+    connect(sendooway, ME).sendmail("alice@moon.test", ["bob@mars.test"], CONTENT)
+    assert [mail.complete for mail in smarthost.mails] == [True]
+    assert smarthost.commands[0] == b"EHLO me.test"
+
+
+def test_a_smarthost_known_by_its_fingerprint_must_not_show_another_certificate(
+    start: Start, connect: Connect, smarthosts: Smarthosts, certificates: Certificates, tmp_path: Path
+) -> None:
+    smarthost = smarthosts.start(certificate="good")
+    sendooway = start(msmtprc(tmp_path, smarthost.port, certificates.self_signed))
+    code, text = connect(sendooway, ME).mail("alice@moon.test")
+    assert (code, text[:5]) == (454, b"4.7.0")
+    assert b"not the one that the account's fingerprint is of" in text
+    assert smarthost.logins == []
 
 
 def test_after_one_refused_mechanism_the_next_is_tried(start: Start, connect: Connect, smarthosts: Smarthosts) -> None:

@@ -2,6 +2,7 @@ import socket
 import ssl
 import threading
 from collections.abc import Callable, Iterator
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,11 @@ def ends() -> Iterator[tuple[Stream, Stream]]:
 
 
 def handshake(
-    ends: tuple[Stream, Stream], server: ssl.SSLContext, client: ssl.SSLContext, host: str = "localhost"
+    ends: tuple[Stream, Stream],
+    server: ssl.SSLContext,
+    client: ssl.SSLContext,
+    host: str = "localhost",
+    certificate_sha256: bytes = b"",
 ) -> None:
     """Both sides at once; raises what the client's side raises."""
 
@@ -36,7 +41,7 @@ def handshake(
     thread = threading.Thread(target=accept)
     thread.start()
     try:
-        tls.connect(ends[0], client, host, Deadline(5))
+        tls.connect(ends[0], client, host, Deadline(5), certificate_sha256)
     finally:
         thread.join()
 
@@ -90,6 +95,29 @@ def test_a_certificate_that_proves_nothing_is_refused_with_the_reason(
 def test_an_unverified_context_takes_any_certificate(ends: tuple[Stream, Stream], certificates: Certificates) -> None:
     context = tls.unverified(tls.client_context(str(certificates.authority)))
     handshake(ends, context_of(certificates.self_signed), context)
+
+
+def sha256_of(certificate: Certificate) -> bytes:
+    pem = certificate.certificate.read_text().partition("-----END")[0] + "-----END CERTIFICATE-----\n"
+    return sha256(ssl.PEM_cert_to_DER_cert(pem)).digest()
+
+
+def test_the_certificate_of_a_fingerprint_needs_no_other_proof(
+    ends: tuple[Stream, Stream], certificates: Certificates
+) -> None:
+    shown = certificates.self_signed
+    trusted = tls.client_context(str(certificates.authority))
+    handshake(ends, context_of(shown), trusted, "another.test", sha256_of(shown))
+    ends[0].send(b"hello", Deadline(5))
+    assert ends[1].receive(Deadline(5)) == b"hello"
+
+
+def test_with_a_fingerprint_no_other_certificate_is_any_proof(
+    ends: tuple[Stream, Stream], certificates: Certificates
+) -> None:
+    trusted = tls.client_context(str(certificates.authority))
+    with pytest.raises(tls.CertificateError, match="not the one that the account's fingerprint is of"):
+        handshake(ends, context_of(certificates.good), trusted, "localhost", sha256_of(certificates.self_signed))
 
 
 def test_the_orderly_end_of_tls_is_no_octets(ends: tuple[Stream, Stream], certificates: Certificates) -> None:
