@@ -72,7 +72,8 @@ SAMPLE = """\
 #maxSessions = 300
 #maxSessionsPerClient = 50
 
-# Connections of one user, and those on which nobody has logged in yet.
+# Connections of one user, this machine aside, and those on which nobody has
+# logged in yet.
 #maxSessionsPerUser = 20
 #maxUnauthenticated = 100
 

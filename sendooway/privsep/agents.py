@@ -70,7 +70,7 @@ class Agents:
         self._pace = pace
         self._failures = Failures()
         self._visits: dict[int, Visit] = {}
-        self._users: dict[int, str] = {}  # of those in which somebody has logged in
+        self._users: dict[int, str] = {}  # of those in which somebody has logged in from another machine
         self._newborn: dict[int, _Newborn] = {}  # by the descriptor of its channel
 
     def start(self, request: Request, snapshot: Snapshot, log: Log) -> None:
@@ -141,10 +141,13 @@ class Agents:
             case CheckPassed(user):
                 newborn.state = _State.IDLE
                 self._settle(newborn, self._failures.passed)
-                granted = sum(name == user for name in self._users.values()) < limits.max_sessions_per_user
+                # As for the other limits, this machine counts for none: a webmail has many sessions of one user.
+                elsewhere = bool(newborn.source)
+                granted = not elsewhere or list(self._users.values()).count(user) < limits.max_sessions_per_user
                 newborn.channel.send(SessionVerdict(granted))
                 if granted:
-                    self._users[newborn.pid] = user
+                    if elsewhere:
+                        self._users[newborn.pid] = user
                     self._forget(newborn)
 
     def _delay(self, source: str, user: str, free: int) -> float:

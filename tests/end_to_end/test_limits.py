@@ -146,19 +146,6 @@ def test_connections_on_which_nobody_has_logged_in(start: Start, connect: Connec
     assert connect(sendooway, ME).noop()[0] == 250
 
 
-def test_sessions_of_a_user(start: Start, connect: Connect) -> None:
-    sendooway = start(f"{NONE}maxSessionsPerUser = 2\nworkers = 2")
-    first, _ = connect(sendooway, ME), connect(sendooway, ME)
-    third = connect(sendooway)
-    code, text = log_in(third, *ME)
-    assert (code, text[:50]) == (454, b"4.7.0 Too many sessions of this user, the limit is")
-    assert third.getreply()[0] == 421
-    assert "too-many-sessions" in sendooway.wait_for_log(f"user={ME[0]}", "too-many")
-    first.quit()
-    wait_until(lambda: len(sendooway.role("agent")) == 1, "the end of the first session's agent")
-    assert connect(sendooway, ME).noop()[0] == 250
-
-
 def test_failed_logins_of_a_connection(start: Start, connect: Connect) -> None:
     sendooway = start(f"{NONE}maxFailedLogins = 2")
     client = connect(sendooway)

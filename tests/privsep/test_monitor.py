@@ -20,7 +20,7 @@ from sendooway.config import Configuration, Listen
 from sendooway.log import Log
 from sendooway.net.pause import Pause
 from sendooway.net.stream import PipeTransport, Stream
-from sendooway.privsep import failures
+from sendooway.privsep import failures, request
 from sendooway.privsep import monitor as monitors
 from sendooway.privsep.channel import Channel
 from sendooway.privsep.client import Agent, AgentError
@@ -199,15 +199,24 @@ def test_agents_in_which_nobody_has_logged_in_are_limited(start: Start) -> None:
     assert monitor.ask("agents 2") == "[True, False]"
 
 
-def test_a_user_has_so_many_sessions_and_one_that_ends_makes_room(start: Start) -> None:
+def test_a_user_has_so_many_sessions_and_one_that_ends_makes_room(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(request, "peer_address", lambda _: "192.0.2.7")
     monitor = start("maxSessionsPerUser = 2")
     monitor.ask("agents 4")
     assert [monitor.ask(f"log-in {number} {ME}") for number in range(3)] == ["LoginDone", "LoginDone", "LoginRefused"]
-    monitor.wait_for_log(f"too-many-sessions rip=local user={ME} session=s2")
+    monitor.wait_for_log(f"too-many-sessions rip=192.0.2.7 user={ME} session=s2")
     (agent, *_) = monitor.agents()
     os.kill(agent, signal.SIGKILL)
     monitor.wait_for_log("agent-killed")
     assert monitor.ask(f"log-in 3 {ME}") == "LoginDone"
+
+
+def test_sessions_of_a_user_on_this_machine_do_not_count(start: Start) -> None:
+    monitor = start("maxSessionsPerUser = 1")
+    monitor.ask("agents 3")
+    assert [monitor.ask(f"log-in {number} {ME}") for number in range(3)] == ["LoginDone"] * 3
 
 
 def test_after_too_many_failures_a_user_waits(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
