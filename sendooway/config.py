@@ -106,6 +106,7 @@ class UserSettings:
     smarthost_login: Use = Use.IF_ADVERTISED
     smarthost_cram_md5: Use = Use.IF_ADVERTISED
     krb5_client_keytab: str = ""  # with %u and %h; empty: none but the system's
+    guess_accounts: bool = False
 
 
 @dataclass(frozen=True)
@@ -390,6 +391,7 @@ _KEYWORDS = {
         _Keyword("cloneEhlo", "clone_ehlo", _yes_or_no, user=True),
         _Keyword("addReceivedField", "add_received_field", _yes_or_no, user=True),
         _Keyword("timeout", "timeout", _seconds, user=True),
+        _Keyword("guessAccounts", "guess_accounts", _yes_or_no, user=True),
         _Keyword("sslCA", "ssl_ca", _text, _Empty.DEFAULT, user=True),
         _Keyword("smarthostPlain", "smarthost_plain", _one_of(Use), user=True),
         _Keyword("smarthostLogin", "smarthost_login", _one_of(Use), user=True),

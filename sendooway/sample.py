@@ -103,6 +103,9 @@ SAMPLE = """\
 
 ## Smarthosts
 
+# Look for the smarthost of a mailbox that has none, by what its domain says?
+#guessAccounts = no
+
 # Say EHLO with the client's own name?
 #cloneEhlo = no
 

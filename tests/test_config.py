@@ -167,6 +167,7 @@ USER_LINES = [
     ("cloneEhlo = YES", "clone_ehlo", True),
     ("cloneEhlo = no", "clone_ehlo", False),
     ("addReceivedField = No", "add_received_field", False),
+    ("guessAccounts = yes", "guess_accounts", True),
     ("timeout = 1", "timeout", 1),
     ("timeout = 300", "timeout", 300),
     ("sslCA = /ca ü.pem", "ssl_ca", "/ca ü.pem"),

@@ -16,6 +16,7 @@ from sendooway.accounts.account import (
     Unusable,
 )
 from sendooway.accounts.entry import Entry, Listing, Problem
+from sendooway.accounts.mailbox import address_of
 from sendooway.accounts.user_file import UserFiles
 from sendooway.auth.identity import Identity
 from sendooway.config import Mapping
@@ -54,6 +55,17 @@ def look_up(
     if not reverse_path and last:
         return last
     raise NoAccount(tuple(searched))
+
+
+def find_mailbox(address: str, mappings: Sequence[Mapping], user: Identity, files: UserFiles) -> Entry | None:
+    """The first mailbox without an account that obviously has this address. Raises AccountsError."""
+    for mapping in mappings:
+        for entry in list_accounts(mapping, user, files).entries:
+            if entry.account is None and entry.retriever is not None:
+                found = address_of(entry.retriever)
+                if found is not None and found.lower() == address.lower():
+                    return entry
+    return None
 
 
 def list_accounts(mapping: Mapping, user: Identity, files: UserFiles, among: Sequence[Mapping] = ()) -> Listing:

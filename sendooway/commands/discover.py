@@ -9,6 +9,7 @@ from functools import partial
 
 from sendooway.accounts import pattern
 from sendooway.accounts.entry import Entry
+from sendooway.accounts.mailbox import address_of
 from sendooway.accounts.value import BadValue
 from sendooway.commands.command_line import CommandLine, Syntax
 from sendooway.commands.reading import Reading, read_all
@@ -16,7 +17,6 @@ from sendooway.commands.situation import Situation, show, survey, terminal, tild
 from sendooway.commands.stanza import Stanza, stanzas
 from sendooway.commands.table import Colour, Terminal, marked, paragraph, printable, warnings
 from sendooway.discovery.internet import Internet
-from sendooway.discovery.mailbox import address_of
 from sendooway.discovery.search import BadAddress, Finding, domain_of, search
 from sendooway.net.together import together
 from sendooway.options import UsageError

@@ -4,11 +4,12 @@ import json
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sendooway.accounts import pattern
 from sendooway.accounts.account import Account, Unusable
 from sendooway.accounts.lookup import select
+from sendooway.accounts.mailbox import address_of
 from sendooway.commands.command_line import CommandLine, Syntax
 from sendooway.commands.reading import Reading, read_all
 from sendooway.commands.situation import Situation, show, survey, terminal, tilde, who_asks
@@ -32,6 +33,8 @@ configuration.
 
 SYNTAX = Syntax(fewest=1, most=1)
 
+NOBODY = 1  # the exit status where no account serves the sender
+
 _PATTERNS_SHOWN = 5
 
 
@@ -50,7 +53,10 @@ class Explanation:
 def run(line: CommandLine) -> int:
     situation = survey(line.value("config"), who_asks())
     address = line.arguments[0]
-    explanation = explain("" if address == "<>" else address, read_all(situation))
+    readings = read_all(situation)
+    explanation = explain("" if address == "<>" else address, readings)
+    if explanation.status == NOBODY and situation.settings.guess_accounts:
+        explanation = _with_guess(explanation, address, readings)
     if line.has("json"):
         show([json.dumps(as_object(address, explanation), indent=2)])
         show([printable(f"warning: {note}") for note in situation.notes], sys.stderr)
@@ -76,10 +82,24 @@ def explain(reverse_path: str, readings: Sequence[Reading]) -> Explanation:
                 reason = f"{unusable.origin}: {unusable.reason}"
                 return Explanation(tuple(vain), unusable.account, rule, reason, os.EX_DATAERR)
     if reverse_path:
-        reason = "no account serves this sender"
+        reason = "no account serves this sender: its mails are refused"
     else:
         reason = "no account has the pattern <> or *: the null reverse-path goes where the session's last mail went"
-    return Explanation(tuple(vain), None, "", reason, 1)
+    return Explanation(tuple(vain), None, "", reason, NOBODY)
+
+
+def _with_guess(explanation: Explanation, address: str, readings: Sequence[Reading]) -> Explanation:
+    """What guessAccounts makes of a sender whom no account serves."""
+    for reading in readings:
+        for entry in reading.listing.entries:
+            name = address_of(entry.retriever) if entry.account is None and entry.retriever else None
+            if name is not None and name.lower() == address.lower():
+                reason = (
+                    f"{entry.origin} is the mailbox of this sender, without a smarthost: guessAccounts looks for one "
+                    f"at MAIL, as `sendooway discover {address}` does; without it the mail is refused"
+                )
+                return replace(explanation, reason=reason)
+    return explanation
 
 
 def _vain(reading: Reading, accounts: Sequence[Account | Unusable]) -> list[tuple[str, str]]:
@@ -152,7 +172,8 @@ def as_text(address: str, explanation: Explanation, situation: Situation, termin
         lines += paragraph(f"  {printable(text)}", terminal, "  ")
     if explanation.reason:
         lines += marked("!", Colour.RED, tilde(explanation.reason, user), terminal)
-        lines += paragraph("  A mail of this sender is refused.", terminal, "  ") if address != "<>" else []
+    if explanation.status == os.EX_DATAERR:
+        lines.append("  As long as it is so, mails of this sender are refused.")
     return lines + warnings(situation.notes, terminal)
 
 

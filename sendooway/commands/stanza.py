@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from sendooway.accounts.account import Security
 from sendooway.accounts.entry import Entry
 from sendooway.accounts.lookup import expand
+from sendooway.accounts.mailbox import address_of
 from sendooway.auth.identity import Identity
 from sendooway.commands.reading import Reading
-from sendooway.discovery.mailbox import address_of
 from sendooway.discovery.search import Proposal
 
 _FETCHMAIL_FLAGS = {Security.STARTTLS: "tls", Security.SMTPS: "ssl"}

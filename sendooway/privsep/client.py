@@ -33,7 +33,7 @@ from sendooway.secret import Secret
 # More than the agent grants itself, so that its own words arrive.
 LOGIN_SECONDS = 10.0  # beyond the time to log in
 PATIENCE = 0.25  # to wait for the answer in the thread; most logins are checked by then
-LOOK_UP_SECONDS = 10.0
+LOOK_UP_SECONDS = 30.0
 SASL_SECONDS = 20.0
 
 _LOGIN_ANSWERS = frozenset({LoginChallenge, LoginDone, LoginRefused})

@@ -7,12 +7,15 @@ import os
 import stat
 
 from sendooway.accounts.account import Account, AccountsError, FromCommand, FromCredential, NoAccount, Origin
-from sendooway.accounts.lookup import expand, look_up
+from sendooway.accounts.entry import Entry
+from sendooway.accounts.lookup import expand, find_mailbox, look_up
 from sendooway.accounts.user_file import UserFiles
 from sendooway.auth.identity import Identity
 from sendooway.config import ConfigurationError, Mapping, UserSettings, parse_user_include
 from sendooway.log import Log
+from sendooway.privsep import guess
 from sendooway.privsep.fingerprint import fingerprint
+from sendooway.privsep.guess import GuessError
 from sendooway.privsep.messages import (
     CA_LIMIT,
     REASON_LIMIT,
@@ -54,6 +57,7 @@ class User:
         self._accounts: list[Account] = []
         self._last: Account | None = None
         self._login: SmarthostLogin | None = None
+        self._guessed: dict[Entry, Account] = {}
         self._client_keytab = ""
         self._files = UserFiles(identity.uid)
         self._warned: set[str] = set()  # files of which the log has said that others may read them
@@ -75,9 +79,7 @@ class User:
         if self._broken is not None:
             return LookUpFailed(self._broken)
         try:
-            with within(READ_SECONDS):
-                account = look_up(reverse_path, self._mappings(), self._identity, self._files, self._last)
-                self._protect_credentials(account)
+            account = self._find(reverse_path)
         except NoAccount as error:
             return AccountMissing(_shortened(error.searched))
         except (AccountsError, TooLate) as error:
@@ -99,6 +101,42 @@ class User:
             certificate_sha256=account.certificate_sha256,
             ehlo_name=account.ehlo_name,
         )
+
+    def _find(self, reverse_path: str) -> Account:
+        """Raises NoAccount, AccountsError, TooLate."""
+        try:
+            with within(READ_SECONDS):
+                account = look_up(reverse_path, self._mappings(), self._identity, self._files, self._last)
+                self._protect_credentials(account)
+                return account
+        except NoAccount:
+            if not self.settings.guess_accounts or (guessed := self._guess(reverse_path)) is None:
+                raise
+            return guessed
+
+    def _guess(self, reverse_path: str) -> Account | None:
+        """The account of a mailbox that has none. Raises AccountsError, TooLate."""
+        with within(READ_SECONDS):
+            entry = find_mailbox(reverse_path, self._mappings(), self._identity, self._files)
+        if entry is None:
+            return None
+        if entry not in self._guessed:
+            try:
+                found = guess.find(reverse_path, self.settings, self._log)
+            except GuessError as error:
+                raise AccountsError(entry.origin, f"no smarthost for this mailbox: {error}") from None
+            if found is None:
+                return None
+            self._log.event(
+                "smarthost-found",
+                user=self._identity.name,
+                sender=f"<{reverse_path}>",
+                smarthost=f"{found.host}:{found.port}",
+                source=found.source,
+                origin=str(entry.origin),
+            )
+            self._guessed[entry] = guess.account(reverse_path, entry, found)
+        return self._guessed[entry]
 
     def _protect_credentials(self, account: Account) -> None:
         """Raises AccountsError if a user wants to have a credential of the service sent to a host of the own choice."""

@@ -95,7 +95,15 @@ def test_a_source_that_cannot_be_used_ends_the_search_with_65(conf: Path, capsys
     assert main(["explain", "-c", str(conf), "x@moon.test"]) == 65
     out = capsys.readouterr().out
     assert f"! {broken}:" in out
-    assert "A mail of this sender is refused." in out
+    assert out.endswith("  As long as it is so, mails of this sender are refused.\n")
+
+
+def test_what_guess_accounts_would_do_is_told(conf: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (conf.parent / "empty").write_text("poll pop.a.test user alice password x\n")
+    for more, words in (("", "no account serves"), ("guessAccounts = yes\n", "is the mailbox of this sender")):
+        conf.write_text(conf.read_text() + more)
+        assert main(["explain", "-c", str(conf), "Alice@a.test"]) == 1
+        assert words in capsys.readouterr().out
 
 
 PATTERNS = st.sampled_from(["a@x.test", "A@X.test", "a+b@x.test", "b@x.test", "*@x.test", "*@y.test", "*", "<>"])

@@ -3,7 +3,7 @@
 import pytest
 
 from sendooway.accounts.entry import Retriever
-from sendooway.discovery.mailbox import address_of
+from sendooway.accounts.mailbox import address_of
 
 
 def mailbox(server: str, username: str | None, via: str | None = None) -> Retriever:
@@ -38,6 +38,8 @@ def test_it_is_the_user_name_or_the_user_at_the_servers_domain(retriever: Retrie
         mailbox("pop.moon.test", "alice@localhost"),
         mailbox("pop.moon.test", "recent:alice@"),
         mailbox("pop.moon.test", "\x1b"),
+        mailbox("pop.moon.test", "*"),
+        mailbox("pop.moon.test", "alice@[192.0.2.1]"),
     ],
 )
 def test_where_there_is_doubt_there_is_none(retriever: Retriever) -> None:

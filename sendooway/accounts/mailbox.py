@@ -1,7 +1,8 @@
 """Which address a mailbox obviously has, by the names in its entry. Pure."""
 
+from sendooway.accounts import pattern
 from sendooway.accounts.entry import Retriever
-from sendooway.discovery.search import BadAddress, domain_of
+from sendooway.accounts.value import BadValue
 
 # What providers put before their domain where mail is retrieved.
 _PREFIXES = frozenset({"imap", "imap4", "imaps", "mail", "mailbox", "pop", "pop3", "pop3s", "pops"})
@@ -15,10 +16,12 @@ def address_of(retriever: Retriever) -> str | None:
     if "@" not in name:
         name = f"{name}@{_domain(retriever.via or retriever.server)}"
     try:
-        domain_of(name)
-    except BadAddress:
+        pattern.parse(name)
+    except BadValue:
         return None
-    return name
+    # A domain that only this machine or network knows tells nothing to others.
+    domain = name.rpartition("@")[2]
+    return None if "*" in name or domain.startswith("[") or "." not in domain.strip(".") else name
 
 
 def _domain(server: str) -> str:
