@@ -22,7 +22,7 @@ def main() -> int:
     options = _options()
     print(f"seed {options.seed}, {options.minutes:g} minutes", flush=True)
     with live.server() as server:
-        chosen = [target for target in [*targets.PURE, server.target] if options.only in ("", target.name)]
+        chosen = [target for target in [*targets.PURE, *server.targets] if options.only in ("", target.name)]
         if not chosen:
             print(f"no such target: {options.only}", file=sys.stderr)
             return 2

@@ -1,7 +1,8 @@
 """A conversation with the running server: over sockets, through processes, with the login before it.
 
-We are the client and the smarthost, in one thread. Both behave until the smarthost has been told MAIL; from there on
-they say what the conversation says, in its order. At the end both leave, and the session must end.
+We are the client and the smarthost, in one thread. For the target `server` both behave until the smarthost has been
+told MAIL; from there on they say what the conversation says, in its order. For the target `session` the conversation
+begins with greeting and EHLO, so that logins are mutated too. At the end both leave, and the session must end.
 
 Of what `oracle` holds against a relay, these promises can be seen from outside:
 
@@ -22,11 +23,12 @@ import tempfile
 import time
 from base64 import b64encode
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
-from random import Random
+from random import randrange
 
 from fuzz import conversation, mutation
-from fuzz.conversation import Conversation, Event
+from fuzz.conversation import CLIENT, SMARTHOST, Conversation, Event
 from fuzz.oracle import Exchange, answers, exchanges, in_step, messages, require
 from fuzz.targets import Target
 from servers.processes import wait_until
@@ -38,6 +40,7 @@ PAUSE = 0.002  # seconds: with nothing to read for so long, the next event comes
 # `authBackend = none` lets in who runs the server, with any password.
 _LOGIN = b64encode(f"\0{pwd.getpwuid(os.geteuid()).pw_name}\0any".encode())
 PREFACE = (b"EHLO client.test\r\n", b"AUTH PLAIN " + _LOGIN + b"\r\n", b"MAIL FROM:<alice@moon.test>\r\n")
+GREETING = b"220 smarthost.test\r\n"
 _RECEIVED = re.compile(rb"Received: from [^\r\n]*\r\n(?:\t[^\r\n]*\r\n)+")
 
 
@@ -48,16 +51,23 @@ class Server:
         self._sendooway = sendooway
         self._listener = listener
         self._log_read = 0
-        self._seeds = conversation.seeds("relay")
-        self.target = Target("server", self._invent, lambda octets: self.run(conversation.read(octets)))
+        seeds = conversation.seeds("relay")
+        self.targets = [
+            self._target("server", seeds, behaving=True),
+            self._target("session", [_from_the_start(seed) for seed in seeds], behaving=False),
+        ]
 
-    def _invent(self, random: Random) -> bytes:
-        return mutation.mutate_conversation(random, self._seeds).format()
+    def _target(self, name: str, seeds: list[Conversation], *, behaving: bool) -> Target:
+        return Target(
+            name,
+            lambda random: mutation.mutate_conversation(random, seeds).format(),
+            lambda octets: self.run(conversation.read(octets), behaving=behaving),
+        )
 
-    def run(self, script: Conversation) -> None:
-        """Raises AssertionError where a promise is broken."""
+    def run(self, script: Conversation, *, behaving: bool = True) -> None:
+        """Raises AssertionError where a promise is broken. `behaving`: both sides do, until the smarthost has MAIL."""
         with _Ends(self._sendooway.port, self._listener, script) as ends:
-            ends.play()
+            ends.play(behaving=behaving)
         _check(ends)
         require(self._sendooway.process.poll() is None, "4: the server has ended")
         log = self._sendooway.log
@@ -125,13 +135,28 @@ class _End:
                 self.socket.shutdown(socket.SHUT_WR)
 
 
+def _from_the_start(seed: Conversation) -> Conversation:
+    """With what comes before MAIL."""
+    before = [Event(CLIENT, line) for line in PREFACE]
+    before += [Event(SMARTHOST, GREETING), Event(SMARTHOST, _offers(seed))]
+    return replace(seed, events=(*before, *seed.events))
+
+
+def _offers(script: Conversation) -> bytes:
+    offers = ["smarthost.test", *script.offers]
+    return b"".join(f"250-{offer}\r\n".encode("ascii") for offer in offers) + b"250 SIZE\r\n"
+
+
 class _Ends:
     def __init__(self, port: int, listener: socket.socket, script: Conversation) -> None:
         self._listener = listener
         self._script = script
-        self.client = _End(socket.create_connection(("127.0.0.1", port)))
+        # From an address of its own, as failed logins from one make the next ones wait.
+        address = f"127.2.{randrange(256)}.{randrange(1, 255)}"
+        self.client = _End(socket.create_connection(("127.0.0.1", port), source_address=(address, 0)))
         self.smarthosts: list[_End] = []
-        self._smarthost_waits = self._leaving = False
+        self._smarthost_waits = self._leaving = self._waited = False
+        self._behaving = True
         self._prepared: set[_End] = set()
 
     def __enter__(self) -> "_Ends":
@@ -141,11 +166,13 @@ class _Ends:
         for end in (self.client, *self.smarthosts):
             end.socket.close()
 
-    def play(self) -> None:
-        for number, line in enumerate(PREFACE, 1):
-            self._until(lambda number=number: self._replies() >= number, "the client is answered")
-            self.client.say(line)
-        self._until(lambda: self._prepared, "the smarthost is told MAIL")
+    def play(self, *, behaving: bool) -> None:
+        self._behaving = behaving
+        if behaving:
+            for number, line in enumerate(PREFACE, 1):
+                self._until(lambda number=number: self._replies() >= number, "the client is answered")
+                self.client.say(line)
+            self._until(lambda: self._prepared, "the smarthost is told MAIL")
         for event in self._script.events:
             self._do(event)
             while self._listen(PAUSE):
@@ -164,18 +191,25 @@ class _Ends:
             case "C", octets:
                 self.client.say(octets)
             case "<", octets:
+                self._wait_for_smarthost()
                 if self.smarthosts:
                     self.smarthosts[-1].say(octets)
             case _, b"client closes":
                 self.client.finish()
             case _, b"smarthost closes":
-                self.smarthosts[-1].finish()
+                for smarthost in self.smarthosts[-1:]:
+                    smarthost.finish()
             case _, what:
                 who, verb = what.split()
                 if who == b"client":
                     self.client.waits = verb == b"waits"
                 else:
                     self._smarthost_waits = verb == b"waits"
+
+    def _wait_for_smarthost(self) -> None:
+        """The first time that it is to speak, it may not be there yet; perhaps it never will."""
+        while not self.smarthosts and not self._waited:
+            self._waited = not self._listen(0.5)
 
     def _replies(self) -> int:
         return sum(1 for _ in answers(self.client.heard))
@@ -198,7 +232,8 @@ class _Ends:
         if self._listener in ready:
             smarthost = _End(self._listener.accept()[0])
             self.smarthosts.append(smarthost)
-            smarthost.say(b"220 smarthost.test\r\n")
+            if self._behaving:
+                smarthost.say(GREETING)
             if self._leaving:
                 smarthost.finish()
         for connection in ready:
@@ -209,14 +244,13 @@ class _Ends:
 
     def _prepare(self, end: _End) -> None:
         """A smarthost behaves until it is told MAIL."""
-        if end is self.client or end in self._prepared:
+        if end is self.client or end in self._prepared or not self._behaving:
             return
         lines = end.heard.split(b"\r\n")
         if any(line.startswith(b"MAIL") for line in lines):
             self._prepared.add(end)
         elif len(lines) == 2 and lines[0].startswith(b"EHLO") and end.said.count(b"\n") == 1:
-            offers = ["smarthost.test", *self._script.offers]
-            end.say(b"".join(f"250-{offer}\r\n".encode("ascii") for offer in offers) + b"250 SIZE\r\n")
+            end.say(_offers(self._script))
 
 
 def _check(ends: _Ends) -> None:

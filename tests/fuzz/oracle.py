@@ -355,7 +355,7 @@ def _same_command(mine: bytes, theirs: bytes) -> bool:
 def _without_dsn(exchange: Exchange, upstream: Exchange | None) -> bytes:
     """The line as a smarthost without DSN gets it, unless it was we who refused it for what it says of DSN."""
     assert exchange.answer is not None
-    refused = exchange.answer.code in (501, 553, 555)
+    refused = exchange.answer.code in (500, 501, 553, 555)
     if refused and not (upstream and upstream.answer and exchange.answer.repeats(upstream.answer)):
         return exchange.line
     return _DSN.sub(b"", exchange.line)

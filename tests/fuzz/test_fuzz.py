@@ -62,17 +62,18 @@ def server() -> Iterator[Server]:
 
 @pytest.mark.slow
 def test_the_running_server_breaks_no_promise(server: Server) -> None:
-    for path in server.target.kept():
-        server.run(read(path.read_bytes()))
     for conversation in seeds("relay")[::4]:
         server.run(conversation)
-    for number in range(60):
-        octets = targets.input_of(server.target, SEED, number)
-        try:
-            server.target.run(octets)
-        except Exception as error:
-            error.add_note(f"by input {number} with the seed {SEED}: {octets.decode()}")
-            raise
+    for target in server.targets:
+        for path in target.kept():
+            target.run(path.read_bytes())
+        for number in range(40):
+            octets = targets.input_of(target, SEED, number)
+            try:
+                target.run(octets)
+            except Exception as error:
+                error.add_note(f"by input {number} of {target.name} with the seed {SEED}: {octets.decode()}")
+                raise
 
 
 # The oracle itself: it has to see what it is there for.

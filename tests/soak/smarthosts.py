@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 import re
 import socket
 import ssl
@@ -10,6 +11,9 @@ from collections.abc import Sequence
 from random import Random
 
 from soak.ledger import Ledger
+
+# asyncio warns of each write to a connection that the other side has reset.
+logging.getLogger("asyncio").setLevel(logging.ERROR)
 
 FAULT = 0.015  # the chance at each reply
 STALL = 15.0  # seconds, more than the server waits
