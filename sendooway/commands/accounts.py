@@ -69,8 +69,10 @@ def _mapping(text: str, number: int, user: Identity) -> Mapping:
     if not colon or not source or not argument:
         raise UsageError("--source: SOURCE:ARGUMENT would be right, as in fetchmail:.fetchmailrc")
     if source.lower() != "direct" and not argument.startswith("%"):
-        argument = os.path.abspath(os.path.join(user.home, argument[2:]) if argument.startswith("~/") else argument)
-        argument = argument.replace("%", "%%")
+        path = os.path.join(user.home, argument[2:]) if argument.startswith("~/") else argument
+        # The slash at the end says that a folder is meant.
+        folder = "/" if path.endswith("/") else ""
+        argument = f"{os.path.abspath(path).rstrip('/')}{folder}".replace("%", "%%")
     return Mapping(source.lower(), Secret(os.fsencode(argument)), Origin("--source", number))
 
 

@@ -108,6 +108,8 @@ def _vain(reading: Reading, accounts: Sequence[Account | Unusable]) -> list[tupl
     if patterns:
         more = f", and {len(patterns) - _PATTERNS_SHOWN} more" if len(patterns) > _PATTERNS_SHOWN else ""
         why = f"has only {', '.join(patterns[:_PATTERNS_SHOWN])}{more}"
+    elif reading.mapping.source == "netrc":
+        why = "has logins for the accounts of other sources only"
     elif bare:
         why = f"has {bare} mailbox{'es' if bare > 1 else ''}, and no smarthost for any sender"
     else:

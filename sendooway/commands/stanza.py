@@ -1,6 +1,6 @@
 """Lines for a user's file that make an account of what was found. Pure."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from sendooway.accounts.account import Security
@@ -9,10 +9,7 @@ from sendooway.accounts.lookup import expand
 from sendooway.accounts.mailbox import address_of
 from sendooway.auth.identity import Identity
 from sendooway.commands.reading import Reading
-from sendooway.discovery.search import Proposal
-
-_FETCHMAIL_FLAGS = {Security.STARTTLS: "tls", Security.SMTPS: "ssl"}
-_GETMAIL_TYPES = {Security.STARTTLS: "SimpleSMTPTLSSender", Security.SMTPS: "SimpleSMTPSSLSender"}
+from sendooway.discovery.search import Candidate, Proposal
 
 
 @dataclass(frozen=True)
@@ -42,57 +39,98 @@ def _at(entry: Entry, source: str, address: str, proposal: Proposal) -> Stanza |
     retriever = entry.retriever
     assert retriever
     same = retriever.password is not None and proposal.candidate.username in ("", retriever.username)
+    file, line = entry.origin.file, entry.origin.line
     match source:
         case "fetchmail":
-            where = f"{entry.origin.file}, in the entry of line {entry.origin.line}, behind its user's options"
-            return Stanza(source, where, _fetchmail(address, proposal, login=not same), same)
+            where = f"{file}, in the entry of line {line}, behind its user's options"
         case "getmail":
-            return Stanza(source, f"{entry.origin.file}, at its end", _getmail(address, proposal, login=not same), same)
-    return None
+            where = f"{file}, at its end"
+        case _:
+            return None
+    return Stanza(source, where, _lines(source, address, proposal, login=not same), same)
 
 
 def _beside(reading: Reading, address: str, proposal: Proposal, user: Identity) -> Stanza | None:
-    if reading.error is not None:
+    source = reading.mapping.source
+    if reading.error is not None or source not in _FORMATS:
         return None
     path = expand(reading.mapping.argument.octets.decode("utf-8", "backslashreplace"), user, reading.mapping.origin)
-    there = not any(name.endswith(")") for name in reading.listing.searched)
-    match reading.mapping.source:
-        case "fetchmail":
-            where = f"{path}, at its end" if there else f"{path}, a new file that only you may read (chmod 600)"
-            return Stanza("fetchmail", where, _fetchmail(address, proposal, login=True), False)
-        # Such a file holds one account.
-        case "getmail" if path.endswith("*"):
-            path = f"{path.rstrip('*')}{address}"
-            where = f"{path}, a new file that only you may read (chmod 600)"
-            return Stanza("getmail", where, _getmail(address, proposal, login=True), False)
-        case "getmail" if not there:
-            where = f"{path}, a new file that only you may read (chmod 600)"
-            return Stanza("getmail", where, _getmail(address, proposal, login=True), False)
-    return None
+    there = path in reading.listing.searched
+    if path.endswith(("/", "*")):
+        path, there = f"{path.rpartition('/')[0]}/{address}", False
+    if (there and source in _ONE_A_FILE) or not _possible(source, proposal):
+        return None
+    where = f"{path}, at its end" if there else f"{path}, a new file that only you may read (chmod 600)"
+    return Stanza(source, where, _lines(source, address, proposal, login=True), False)
 
 
-def _fetchmail(address: str, proposal: Proposal, *, login: bool) -> tuple[str, ...]:
+def _possible(source: str, proposal: Proposal) -> bool:
+    """putmail knows no TLS but STARTTLS."""
+    return source != "putmail" or proposal.candidate.security is Security.STARTTLS
+
+
+def _lines(source: str, address: str, proposal: Proposal, *, login: bool) -> tuple[str, ...]:
+    """With a mark that stays when they are copied, where the proposal is not confirmed."""
     candidate = proposal.candidate
-    lines = [*_comment(proposal), f'#sendooway:server "{candidate.host}"']
+    doubt = () if proposal.confirmed else (f"# Not confirmed: is {candidate.host} really the provider's host?",)
+    username = (candidate.username or address) if login else ""
+    return doubt + _FORMATS[source](address, candidate, username)
+
+
+# Each makes an account of an address, a smarthost and a user name there, which is empty where the mailbox's own login
+# serves.
+
+
+def _fetchmail(address: str, candidate: Candidate, username: str) -> tuple[str, ...]:
+    lines = [f'#sendooway:server "{candidate.host}"']
     if candidate.port != candidate.security.default_port:
         lines.append(f"#sendooway:port {candidate.port}")
-    lines.append(f"#sendooway:{_FETCHMAIL_FLAGS[candidate.security]}")
-    if login:
-        lines += [f'#sendooway:user "{candidate.username or address}"', '#sendooway:pass "PASSWORD"']
+    lines.append(f"#sendooway:{'tls' if candidate.security is Security.STARTTLS else 'ssl'}")
+    if username:
+        lines += [f'#sendooway:user "{username}"', '#sendooway:pass "PASSWORD"']
     return (*lines, f'#sendooway:address "{address}"')
 
 
-def _getmail(address: str, proposal: Proposal, *, login: bool) -> tuple[str, ...]:
-    candidate = proposal.candidate
-    lines = [*_comment(proposal), "[sender]", f"type = {_GETMAIL_TYPES[candidate.security]}"]
-    lines.append(f"server = {candidate.host}")
+def _getmail(address: str, candidate: Candidate, username: str) -> tuple[str, ...]:
+    kind = "SimpleSMTPTLSSender" if candidate.security is Security.STARTTLS else "SimpleSMTPSSLSender"
+    lines = ["[sender]", f"type = {kind}", f"server = {candidate.host}"]
     if candidate.port != candidate.security.default_port:
         lines.append(f"port = {candidate.port}")
-    if login:
-        lines += [f"username = {candidate.username or address}", "password = PASSWORD"]
+    if username:
+        lines += [f"username = {username}", "password = PASSWORD"]
     return (*lines, f"address = {address}")
 
 
-def _comment(proposal: Proposal) -> list[str]:
-    """A mark that stays when the lines are copied."""
-    return [] if proposal.confirmed else [f"# Not confirmed: is {proposal.candidate.host} really the provider's host?"]
+def _msmtp(address: str, candidate: Candidate, username: str) -> tuple[str, ...]:
+    return (
+        f"account {address}",
+        f"host {candidate.host}",
+        f"port {candidate.port}",
+        "tls on",
+        f"tls_starttls {'on' if candidate.security is Security.STARTTLS else 'off'}",
+        "auth on",
+        f"from {address}",
+        f"user {username}",
+        "password PASSWORD",
+    )
+
+
+def _putmail(address: str, candidate: Candidate, username: str) -> tuple[str, ...]:
+    return (
+        "[config]",
+        f"server = {candidate.host}",
+        f"port = {candidate.port}",
+        "tls = on",
+        f"email = {address}",
+        f"username = {username}",
+        "password = PASSWORD",
+    )
+
+
+_FORMATS: dict[str, Callable[[str, Candidate, str], tuple[str, ...]]] = {
+    "fetchmail": _fetchmail,
+    "getmail": _getmail,
+    "msmtp": _msmtp,
+    "putmail": _putmail,
+}
+_ONE_A_FILE = ("getmail", "putmail")

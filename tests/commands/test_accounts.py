@@ -169,6 +169,18 @@ def test_a_path_may_be_relative_and_have_a_percent_sign(
     assert f"{rc.parent}/100%u:3" in capsys.readouterr().out
 
 
+def test_a_folder_may_be_relative(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "putmail").mkdir()
+    file = tmp_path / "putmail/alice@moon.test"
+    file.touch(0o600)
+    file.write_text("[config]\nserver = mx.moon.test\nport = 587\ntls = on\nemail = alice@moon.test\n")
+    monkeypatch.chdir(tmp_path)
+    assert main(["accounts", "--source", "putmail:putmail/"]) == 0
+    assert f"{file}:1" in capsys.readouterr().out
+
+
 def test_what_is_wrong_stands_below(conf: Path, rc: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rc.chmod(0o644)
     conf.write_text(

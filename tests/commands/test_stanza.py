@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from sendooway.accounts import fetchmail, getmail
+from sendooway.accounts import fetchmail, getmail, msmtp, putmail
 from sendooway.accounts.account import Account, Origin, Security
 from sendooway.accounts.lookup import list_accounts
 from sendooway.accounts.user_file import UserFiles
@@ -46,27 +46,31 @@ def write(user: Identity, name: str, text: str) -> None:
 
 
 BOTH = ("getmail:%h/getmailrc", "fetchmail:%h/fetchmailrc")
+ALL = (*BOTH, "msmtp:%h/msmtprc", "putmail:%h/putmail/")
+PARSE = {"fetchmail": fetchmail.parse, "getmail": getmail.parse, "msmtp": msmtp.parse, "putmail": putmail.parse}
 
 
-@pytest.mark.parametrize("proposal", [USUAL, ODD, FOREIGN])
-def test_the_lines_mean_the_account_that_was_found(user: Identity, proposal: Proposal) -> None:
-    of_getmail, of_fetchmail = propose(user, proposal, *BOTH)
-    text = "".join(f"{line}\n" for line in of_fetchmail.lines)
-    accounts = [entry.account for entry in fetchmail.parse(text, "rc", user).entries]
-    text = "".join(f"{line}\n" for line in of_getmail.lines)
-    accounts += [entry.account for entry in getmail.parse(text, "rc", user).entries]
-    for account in accounts:
+@pytest.mark.parametrize(("proposal", "sources"), [(USUAL, 3), (ODD, 4), (FOREIGN, 3)])
+def test_the_lines_mean_the_account_that_was_found(user: Identity, proposal: Proposal, sources: int) -> None:
+    found = propose(user, proposal, *ALL)
+    assert len(found) == sources
+    for stanza in found:
+        text = "".join(f"{line}\n" for line in stanza.lines)
+        listing = PARSE[stanza.source](text, "rc", user)
+        (entry,) = listing.entries
+        account = entry.account
+        assert listing.problems == ()
         assert isinstance(account, Account)
         assert account.credentials is not None
         assert account.patterns == ("alice@moon.test",)
         assert (account.host, account.port) == (proposal.candidate.host, proposal.candidate.port)
         assert (account.security, account.check_certificate) == (proposal.candidate.security, True)
         assert account.credentials.username == (proposal.candidate.username or "alice@moon.test")
-    assert len(accounts) == 2
+        assert account.credentials.password == Secret(b"PASSWORD")
 
 
 def test_what_is_not_confirmed_says_so_in_the_lines_themselves(user: Identity) -> None:
-    for stanza in propose(user, FOREIGN, *BOTH):
+    for stanza in propose(user, FOREIGN, *ALL):
         assert stanza.lines[0] == "# Not confirmed: is smtp.sun.test really the provider's host?"
 
 
@@ -106,6 +110,7 @@ def test_the_mailbox_of_somebody_else_is_left_alone(user: Identity, login: str) 
     assert stanza.where == f"{user.home}/fetchmailrc, at its end"
 
 
-def test_a_folder_of_getmail_gets_a_file(user: Identity) -> None:
-    (stanza,) = propose(user, USUAL, "getmail:%h/*", "direct:*@x.test h.test 25 a b")
+@pytest.mark.parametrize("source", ["getmail:%h/*", "getmail:%h/", "putmail:%h/"])
+def test_a_folder_gets_a_file(user: Identity, source: str) -> None:
+    (stanza,) = propose(user, ODD, source, "direct:*@x.test h.test 25 a b", "netrc:%h/.netrc")
     assert stanza.where == f"{user.home}/alice@moon.test, a new file that only you may read (chmod 600)"
