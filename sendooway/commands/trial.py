@@ -19,9 +19,9 @@ from sendooway.net.deadline import Deadline
 from sendooway.net.dial import Address, DialError, dial_addresses, resolve
 from sendooway.net.stream import ConnectionLost, SocketTransport, Stream
 from sendooway.net.together import together
-from sendooway.privsep.messages import AccountFound, SaslResponse, SaslUnavailable
+from sendooway.privsep.messages import SaslResponse, SaslUnavailable
 from sendooway.privsep.password import Passwords
-from sendooway.privsep.smarthost_login import SmarthostLogin, mechanisms
+from sendooway.privsep.smarthost_login import SmarthostLogin, describe, mechanisms
 from sendooway.smarthost import CONNECT_SECONDS, PHASE_SECONDS, Smarthost, Wishes, prepare
 from sendooway.smtp.client import BeginLogin, LoginMessage, Outcome, Secure, Send, SmarthostError, Stage, Step
 from sendooway.smtp.command import Envelope, format_mail
@@ -88,13 +88,6 @@ def try_out(account: Account, senders: tuple[str, ...], way: Way, begin: Callabl
     return {phase: trial.results[phase] for phase in Phase if phase in trial.results}
 
 
-def username(account: Account, user: Identity) -> str:
-    """The login at the smarthost; empty where there is none. A ticket is the user's own."""
-    if account.credentials is not None:
-        return account.credentials.username
-    return user.name if account.gssapi else ""
-
-
 class _Trial:
     def __init__(self, account: Account, way: Way, begin: Callable[[Phase], None]) -> None:
         self.results: Results = {}
@@ -102,17 +95,7 @@ class _Trial:
         self._way = way
         self._begin = begin
         self._mechanism = ""
-        self._found = AccountFound(
-            number=0,
-            origin=str(account.origin),
-            username=username(account, way.user),
-            host=account.host,
-            port=account.port,
-            security=account.security.value,
-            check_certificate=account.check_certificate,
-            certificate_sha256=account.certificate_sha256,
-            ehlo_name=account.ehlo_name,
-        )
+        self._found = describe(account, way.user)
         self._warnings: list[str] = []
         self._login = SmarthostLogin(
             account, way.settings, way.passwords, None, way.client_keytab, lambda _, error: self._warn(error)
@@ -167,7 +150,10 @@ class _Trial:
 
     def _prepare(self, sock: socket, wishes: Wishes) -> Smarthost | None:
         """Raises SmarthostError. None: the certificate is not valid, and has to be."""
-        peer: Address = (sock.family, sock.getpeername())
+        try:
+            peer: Address = (sock.family, sock.getpeername())
+        except OSError as error:
+            raise SmarthostError(Stage.CONNECT, str(error.strerror)) from error
         try:
             return self._attempt(sock, wishes, wishes.context)
         except tls.CertificateError as error:

@@ -5,8 +5,9 @@ from collections.abc import Callable
 from sendooway import sasl
 from sendooway.accounts.account import Account
 from sendooway.auth import kerberos
+from sendooway.auth.identity import Identity
 from sendooway.config import Use, UserSettings
-from sendooway.privsep.messages import REASON_LIMIT, ProtocolError, SaslResponse, SaslUnavailable
+from sendooway.privsep.messages import REASON_LIMIT, AccountFound, ProtocolError, SaslResponse, SaslUnavailable
 from sendooway.privsep.password import PasswordError, Passwords
 from sendooway.sasl import GSSAPI, ContextError, SaslError
 from sendooway.secret import Secret
@@ -109,6 +110,29 @@ class SmarthostLogin:
         if refused:
             parts.append(f"refused before: {' '.join(refused)}")
         return f"no mechanism to log in with is left ({'; '.join(parts)})"
+
+
+def describe(account: Account, user: Identity, number: int = 0, fingerprint: bytes = b"") -> AccountFound:
+    """What is told of an account to who speaks with its smarthost: all but its secrets."""
+    return AccountFound(
+        number=number,
+        origin=str(account.origin),
+        username=_username(account, user),
+        host=account.host,
+        port=account.port,
+        security=account.security.value,
+        check_certificate=account.check_certificate,
+        fingerprint=fingerprint,
+        certificate_sha256=account.certificate_sha256,
+        ehlo_name=account.ehlo_name,
+    )
+
+
+def _username(account: Account, user: Identity) -> str:
+    """The login at the smarthost; empty where there is none. A ticket is the user's own."""
+    if account.credentials is not None:
+        return account.credentials.username
+    return user.name if account.gssapi else ""
 
 
 def mechanisms(account: Account, settings: UserSettings) -> tuple[str, ...]:

@@ -27,7 +27,7 @@ from sendooway.privsep.messages import (
     SaslUnavailable,
 )
 from sendooway.privsep.password import PasswordError, Passwords
-from sendooway.privsep.smarthost_login import SmarthostLogin
+from sendooway.privsep.smarthost_login import SmarthostLogin, describe
 from sendooway.privsep.snapshot import Snapshot
 from sendooway.privsep.time_limit import READ_SECONDS, TooLate, within
 from sendooway.sasl import ContextError
@@ -89,18 +89,7 @@ class User:
         self._last = account
         if account.credentials is not None and isinstance(account.credentials.password, Secret):
             self._warn_of(account.origin.file)
-        return AccountFound(
-            number=self._accounts.index(account),
-            origin=str(account.origin),
-            username=self._username(account),
-            host=account.host,
-            port=account.port,
-            security=account.security.value,
-            check_certificate=account.check_certificate,
-            fingerprint=self._fingerprint(account),
-            certificate_sha256=account.certificate_sha256,
-            ehlo_name=account.ehlo_name,
-        )
+        return describe(account, self._identity, self._accounts.index(account), self._fingerprint(account))
 
     def _find(self, reverse_path: str) -> Account:
         """Raises NoAccount, AccountsError, TooLate."""
@@ -183,12 +172,6 @@ class User:
             reason=str(error),
             remedy=error.remedy or None,
         )
-
-    def _username(self, account: Account) -> str:
-        """The login at a smarthost. A ticket is the user's own."""
-        if account.credentials is not None:
-            return account.credentials.username
-        return self._identity.name if account.gssapi else ""
 
     def continue_sasl(self, challenge: bytes) -> SaslResponse | SaslUnavailable:
         """Answer a challenge of the smarthost. Raises ProtocolError if no login was begun."""

@@ -2,7 +2,10 @@
 
 import json
 import re
+import signal
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -230,6 +233,18 @@ def test_a_file_that_cannot_be_used_ends_with_65(
 
 def test_without_any_account_nothing_is_well(world: World) -> None:
     assert world.ask() == 1
+
+
+def test_an_interrupt_ends_it_at_once(world: World, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        world.add("a@moon.test", listener.getsockname()[1], "tls")
+        argv = [sys.executable, "-m", "sendooway", "check", "-c", str(tmp_path / "conf")]
+        with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as run:
+            # It waits for a greeting then, for a minute.
+            with listener.accept()[0]:
+                run.send_signal(signal.SIGINT)
+                assert run.communicate(timeout=30) == (b"", b"")
+            assert run.returncode == 128 + signal.SIGINT
 
 
 @pytest.mark.slow
