@@ -133,12 +133,15 @@ def _receive_signals(*ending: signal.Signals) -> _Signals:
     """Those of `ending` end all at once."""
     wake, wake_end = os.pipe()
     stop, stop_end = os.pipe()
+    # Python calls the handlers when the main thread gets to it. Each signal writes here at once, and so wakes that
+    # thread also where it came just before the wait, or to another thread.
+    os.set_blocking(wake_end, False)
+    signal.set_wakeup_fd(wake_end, warn_on_full_buffer=False)
 
     def no_more(*_: object) -> None:
-        os.write(wake_end, b"!")
+        """`wake` says it."""
 
     def finish(*_: object) -> None:
-        no_more()
         signal.setitimer(signal.ITIMER_REAL, GRACE_SECONDS)
 
     def end(*_: object) -> None:
