@@ -37,7 +37,6 @@ Exit status: 0 if all is well; 1 if anything fails; 64 for a wrong command line;
 MOST_ADDRESSES = 100
 SYNTAX = Syntax(most=MOST_ADDRESSES)
 
-_MOST_AT_ONCE = 32
 _MOST_SENDERS = 20  # of one account with which MAIL is said
 
 _COLOURS = {Verdict.GOOD: Colour.GREEN, Verdict.DOUBTFUL: Colour.YELLOW, Verdict.BAD: Colour.RED}
@@ -118,8 +117,8 @@ def _title(patterns: Sequence[str]) -> str:
 
 
 def _said(patterns: Sequence[str]) -> tuple[str, ...]:
-    """The addresses among the patterns: with `*` in it, there is none to say. The proxy takes ASCII only, too."""
-    full = [address for address in patterns if "@" in address and "*" not in address and address.isascii()]
+    """The addresses among the patterns: of one with `*` in it, there is none to say."""
+    full = [address for address in patterns if "@" in address and "*" not in address]
     return tuple(full[:_MOST_SENDERS])
 
 

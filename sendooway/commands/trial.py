@@ -263,8 +263,11 @@ def _mail(smarthost: Smarthost, senders: tuple[str, ...], wishes: Wishes) -> Res
     """MAIL and RSET with each sender."""
     refused = []
     for sender in senders:
+        mail = Envelope(sender, {} if sender.isascii() else {"SMTPUTF8": ""})
+        if not smarthost.offers.smtputf8 and not mail.is_ascii:
+            refused.append(f"MAIL FROM:<{sender}>: it takes no UTF-8 addresses, it does not offer SMTPUTF8")
+            continue
         try:
-            mail = Envelope(sender, {} if sender.isascii() else {"SMTPUTF8": ""})
             for command in (format_mail(mail), b"RSET\r\n"):
                 reply = smarthost.ask(command, Deadline(wishes.seconds(PHASE_SECONDS)))
                 if reply.code != 250:

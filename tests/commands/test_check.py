@@ -178,6 +178,16 @@ def test_for_a_wildcard_there_is_no_address_to_say(world: World, capsys: pytest.
     assert capsys.readouterr().out.splitlines()[1].endswith("no address")
 
 
+@pytest.mark.parametrize(("offered", "status"), [((b"SMTPUTF8", b"AUTH PLAIN"), 0), ((b"AUTH PLAIN",), 1)])
+def test_an_address_in_utf8_needs_smtputf8(
+    world: World, offered: tuple[bytes, ...], status: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    world.smarthost("\u00fc@moon.test", "tls", capabilities=offered)
+    assert world.check(capsys)[0] == status
+    assert world.ask() == status
+    assert ("MAIL FROM:<\u00fc@moon.test>: it takes no UTF-8 addresses" in capsys.readouterr().out) == (status == 1)
+
+
 def test_an_account_without_tls_is_told(world: World, capsys: pytest.CaptureFixture[str]) -> None:
     world.smarthost("a@moon.test")
     assert world.check(capsys) == (0, {"a@moon.test": ALL_WELL})
