@@ -13,7 +13,7 @@ from fuzz.oracle import Record, Violation, check
 from fuzz.targets import DIALOGUES, FILES, PURE, TIMES, Target
 
 SEED = "sendooway"
-NUMBERS = {**dict.fromkeys(DIALOGUES, 1000), **dict.fromkeys(FILES, 500), **dict.fromkeys(TIMES, 4)}
+NUMBERS = {**dict.fromkeys(DIALOGUES, 1000), **dict.fromkeys(FILES, 500), **dict.fromkeys(TIMES, 8)}
 
 
 @pytest.mark.parametrize("target", PURE, ids=lambda target: target.name)
