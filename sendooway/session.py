@@ -59,6 +59,7 @@ LIMITS = {
     Wait.CLIENT_BODY: 180,
     Wait.REPLY: 300,
     Wait.DATA_REPLY: 120,
+    Wait.CHUNK_REPLY: 300,
     Wait.FINAL_REPLY: 600,
 }
 

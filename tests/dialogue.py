@@ -147,31 +147,36 @@ def run_relay(dialogue: Dialogue, cutting: Cutting) -> None:
     _RelayRun(dialogue, cutting).run()
 
 
+def make_relay(dialogue: Dialogue, lines: LineReader, kind: type[Relay] = Relay) -> Relay:
+    """As the settings of the dialogue say."""
+    offers = dialogue.says("offers")
+    trace = dialogue.says("trace")
+    limit = dialogue.says("limit")
+    capabilities = Capabilities(dict.fromkeys(("PIPELINING" if offers is None else offers).split(), ""))
+    mail = adapt_mail(
+        command.parse_mail(dialogue.says("mail") or "FROM:<alice@moon.test>"),
+        capabilities,
+        eight_bit_needed=False,
+        size_limit=None,
+        added=0,
+        verified_tls=True,
+    )
+    assert isinstance(mail, Envelope)
+    return kind(
+        lines,
+        mail,
+        capabilities,
+        trace=trace.encode("ascii") + b"\r\n" if trace else b"",
+        size_limit=int(limit) if limit else None,
+    )
+
+
 class _RelayRun:
     def __init__(self, dialogue: Dialogue, cutting: Cutting) -> None:
-        offers = dialogue.says("offers")
-        trace = dialogue.says("trace")
-        limit = dialogue.says("limit")
-        capabilities = Capabilities(dict.fromkeys(("PIPELINING" if offers is None else offers).split(), ""))
-        mail = adapt_mail(
-            command.parse_mail(dialogue.says("mail") or "FROM:<alice@moon.test>"),
-            capabilities,
-            eight_bit_needed=False,
-            size_limit=None,
-            added=0,
-            verified_tls=True,
-        )
-        assert isinstance(mail, Envelope)
         self._dialogue = dialogue
         self._cutting = cutting
         self._lines = LineReader()
-        self._relay = Relay(
-            self._lines,
-            mail,
-            capabilities,
-            trace=trace.encode("ascii") + b"\r\n" if trace else b"",
-            size_limit=int(limit) if limit else None,
-        )
+        self._relay = make_relay(dialogue, self._lines)
         self._heard = self._passed_on = b""
 
     def run(self) -> None:

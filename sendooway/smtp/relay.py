@@ -61,6 +61,7 @@ class Wait(Enum):
     CLIENT_BODY = "client data"
     REPLY = "reply"
     DATA_REPLY = "reply to DATA"
+    CHUNK_REPLY = "reply to BDAT"
     FINAL_REPLY = "reply to the final dot"
 
 
@@ -176,6 +177,8 @@ class Relay:
             return Wait.DATA_REPLY
         if self.phase is Phase.FINAL:
             return Wait.FINAL_REPLY
+        if self._chunk is not None and not self._refused:  # between two chunks, the message has begun
+            return Wait.CHUNK_REPLY if self._expected else Wait.CLIENT_BODY
         return Wait.REPLY if self._expected else Wait.CLIENT_COMMAND
 
     # What the caller tells
