@@ -23,6 +23,9 @@ from enum import Enum, auto
 from sendooway.accounts.account import AccountsError, Origin
 from sendooway.secret import Secret
 
+# Far more than anybody has, and few enough to be read in a moment.
+MAX_MAILBOXES = 20000
+
 
 @dataclass(frozen=True, slots=True)
 class Annotation:
@@ -259,7 +262,7 @@ def _scan(text: str) -> Iterator[tuple[_Kind | str, str, int]]:
         raw = match[group]
         offset = match.start(group)
         kind: _Kind | str
-        if group == "word" and text[offset : offset + len(_ANNOTATION)].lower() == _ANNOTATION:
+        if group == "word" and raw[0] == "#" and text[offset : offset + len(_ANNOTATION)].lower() == _ANNOTATION:
             kind = _Kind.UNENDED_COMMENT
         elif group == "word" and not string_next:
             if raw in _NOISE:
@@ -345,6 +348,9 @@ class _Mailbox:
         )
 
 
+_NO_DEFAULTS = _Mailbox(0, [])
+
+
 class _Parser:
     """Reads the grammar from the top; the current token is `kind` with `value` and `offset`."""
 
@@ -358,6 +364,7 @@ class _Parser:
         self.annotations = self.stray[0]
         self.defaults: _Mailbox | None = None
         self.polls: list[Poll] = []
+        self.mailboxes = 0
         self.idle: _Mailbox | None = None
         self.idle_folders = 0
         self.advance()
@@ -406,7 +413,7 @@ class _Parser:
         if keyword == "defaults":
             self.only_first(self.offset)
         self.annotations = []
-        first = _Mailbox(line, self.annotations)
+        first = self.mailbox()
         self.advance()
         if keyword != "defaults":
             offset = self.offset
@@ -428,16 +435,16 @@ class _Parser:
             self.defaults.options |= server_options
             self.stray.append(self.defaults.annotations)
         else:
-            defaults = self.defaults or _Mailbox(line, [])
+            defaults = self.defaults or _NO_DEFAULTS
             options = defaults.options | server_options
-            if not _is_port(options.get("port", "1")):
+            if "port" in options and not _is_port(options["port"]):
                 raise AccountsError(
                     Origin(self.name, line),
                     "the port or service must be a number from 1 to 65535, or a service that is known here",
                 )
             mailboxes = list(self.users(first))
             for mailbox in mailboxes:
-                if (defaults.options | mailbox.options).get("idle") == "yes":
+                if mailbox.options.get("idle", defaults.options.get("idle")) == "yes":
                     self.idle = mailbox
                     self.idle_folders = mailbox.folders or defaults.folders
             self.polls.append(
@@ -469,7 +476,7 @@ class _Parser:
             yield first
             return
         while self.kind == "user":
-            mailbox = _Mailbox(self.line_of(self.offset), self.annotations)
+            mailbox = self.mailbox()
             self.advance()
             names = self.names()
             if self.take("here"):
@@ -482,6 +489,13 @@ class _Parser:
             self.user_options(mailbox)
             self.annotations = []
             yield mailbox
+
+    def mailbox(self) -> _Mailbox:
+        """What begins at the current token."""
+        self.mailboxes += 1
+        if self.mailboxes > MAX_MAILBOXES:
+            raise self.error(f"no more than {MAX_MAILBOXES} entries and users")
+        return _Mailbox(self.line_of(self.offset), self.annotations)
 
     def user_options(self, mailbox: _Mailbox) -> None:
         while True:

@@ -18,7 +18,7 @@ from dataclasses import replace
 from sendooway.accounts import getmailrc, pattern
 from sendooway.accounts import password as passwords
 from sendooway.accounts.account import Account, AccountsError, Credentials, Origin, Password, Security, Unusable
-from sendooway.accounts.entry import Entry, Listing, Retriever
+from sendooway.accounts.entry import Entry, Listing, Problem, Retriever
 from sendooway.accounts.getmailrc import Line, Section
 from sendooway.accounts.value import BadValue, at, parse_host, parse_password, parse_port, parse_username
 from sendooway.auth.identity import Identity
@@ -50,14 +50,22 @@ def parse(text: str, file: str, owner: Identity) -> Listing:
     """
     sections = getmailrc.parse(text, file, repeatable={("sender", "address")})
     retriever = _retriever(sections["retriever"]) if "retriever" in sections else None
+    problems = _lacking(sections["retriever"]) if "retriever" in sections else ()
     if "sender" in sections:
         sender = sections["sender"]
         nothing = Section(sender.origin, {})
         account = _account(sender, sections.get("retriever", nothing), sections.get("options", nothing))
-        return Listing(entries=(Entry(sender.origin, account, retriever),))
+        return Listing(entries=(Entry(sender.origin, account, retriever),), problems=problems)
     if retriever is None:
         return Listing()
-    return Listing(entries=(Entry(sections["retriever"].origin, None, retriever),))
+    return Listing(entries=(Entry(sections["retriever"].origin, None, retriever),), problems=problems)
+
+
+def _lacking(retriever: Section) -> tuple[Problem, ...]:
+    """Without these getmail does not retrieve, which is no reason not to send."""
+    missing = [key for key in ("type", "server") if key not in retriever.values]
+    text = f"getmail itself wants {' and '.join(missing)} in [retriever]"
+    return (Problem(retriever.origin, text),) if missing else ()
 
 
 def _retriever(section: Section) -> Retriever:

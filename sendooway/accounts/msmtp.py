@@ -67,7 +67,7 @@ _NOT_DONE = {
 
 
 def parse(text: str, file: str, owner: Identity) -> Listing:
-    """The accounts of a file. `text` is decoded from UTF-8 with `surrogateescape`.
+    """The accounts of a file, also those that serve no sender. `text` is decoded from UTF-8 with `surrogateescape`.
 
     Raises AccountsError, with the line, for what msmtp itself would not read.
     """
@@ -76,15 +76,14 @@ def parse(text: str, file: str, owner: Identity) -> Listing:
     for section in msmtprc.parse(text, file):
         if section.alias_of is not None:
             continue  # another name for an account that is there already
-        patterns = _patterns(section, owner, problems)
-        if patterns:
-            entries.append(Entry(section.origin, _account(section, patterns)))
-            problems.update(
-                Problem(section.settings[command].origin, f"`{command}`: {text}")
-                for command, text in _NOT_DONE.items()
-                if _text(section, command) not in ("", OFF)
-            )
-    return Listing((), tuple(entries), tuple(sorted(problems, key=lambda problem: (problem.origin, problem.text))))
+        entries.append(Entry(section.origin, _account(section, _patterns(section, owner, problems))))
+        problems.update(
+            Problem(section.settings[command].origin, f"`{command}`: {text}")
+            for command, text in _NOT_DONE.items()
+            if _text(section, command) not in ("", OFF)
+        )
+    said = sorted(problems, key=lambda problem: (problem.origin, problem.text))
+    return Listing(entries=tuple(entries), problems=tuple(said))
 
 
 def _text(section: Section, command: str) -> str:

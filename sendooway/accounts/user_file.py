@@ -51,7 +51,7 @@ class UserFiles:
         try:
             with os.scandir(folder) as entries:
                 for entry in entries:
-                    if wanted(entry.name) and not entry.is_dir():
+                    if wanted(entry.name) and not _is_folder(entry):
                         names.append(entry.name)
                     if len(names) > MAX_FILES:
                         raise AccountsError(origin, f"must not have more than {MAX_FILES} files that match")
@@ -105,6 +105,13 @@ def read(path: str, uid: int) -> UserFile:
             raise NoAccountFile(Origin(file, number), f"a line must not have more than {MAX_LINE_OCTETS} octets")
     readable_by_others = bool(status.st_mode & (stat.S_IRGRP | stat.S_IROTH))
     return UserFile(octets.decode("utf-8", "surrogateescape"), readable_by_others)
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False  # a loop of links: reading it will say so, with its name
 
 
 def _is_null_device(status: os.stat_result) -> bool:

@@ -14,7 +14,7 @@ from servers import fetchmail as real_fetchmail
 
 from sendooway.accounts import fetchmail, fetchmailrc
 from sendooway.accounts.account import AccountsError, Origin
-from sendooway.accounts.fetchmailrc import RunControl
+from sendooway.accounts.fetchmailrc import MAX_MAILBOXES, RunControl
 from sendooway.auth.identity import Identity
 
 # A server: name, skip, via, protocol, port, and its users: remote name, password, local names, ssl.
@@ -242,6 +242,14 @@ def test_a_port_may_be_the_name_of_a_service() -> None:
 
 def test_escaped_octets_make_up_characters() -> None:
     assert fetchmailrc.parse(r"poll a user \xc3\xa4" + "\n", "rc").polls[0].users[0].remote == "ä"
+
+
+def test_the_number_of_mailboxes_is_limited() -> None:
+    text = "poll a\n" * MAX_MAILBOXES
+    assert len(fetchmailrc.parse(text, "rc").polls) == MAX_MAILBOXES
+    with pytest.raises(AccountsError, match="no more than 20000") as raised:
+        fetchmailrc.parse(text + "\npoll a\n", "rc")
+    assert raised.value.origin.line == MAX_MAILBOXES + 2
 
 
 def test_places_and_annotations_are_known() -> None:

@@ -1,5 +1,7 @@
 import os
+import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -18,8 +20,8 @@ from sendooway.accounts.account import (
     Unusable,
 )
 from sendooway.accounts.entry import Listing
-from sendooway.accounts.lookup import MAX_MAPPINGS, expand, list_accounts, look_up, select
-from sendooway.accounts.user_file import MAX_FILES, MAX_LINE_OCTETS, NoFiles, UserFiles
+from sendooway.accounts.lookup import MAX_MAPPINGS, SOURCES, expand, list_accounts, look_up, select
+from sendooway.accounts.user_file import MAX_FILES, MAX_LINE_OCTETS, MAX_OCTETS, NoFiles, UserFiles
 from sendooway.auth.identity import Identity
 from sendooway.secret import Secret
 
@@ -303,6 +305,27 @@ def test_the_number_of_files_in_a_folder_is_limited(folder: Path) -> None:
     (folder / "z").write_text(GETMAILRC)
     with pytest.raises(AccountsError, match=f"must not have more than {MAX_FILES} files that match"):
         listed(folder)
+
+
+_BEGINNINGS = {"fetchmail": "poll a user b\n", "getmail": "[sender]\n", "msmtp": "account a\n", "putmail": "[config]\n"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("source", sorted(SOURCES.keys() - {"direct"}))
+@pytest.mark.parametrize(
+    "piece",
+    [
+        *("\n", "a\n", " x\n", "'\"", "\\\n", "#a\n", "=", "user b is c=d\n", "[a]\n", "#sendooway:server a\n"),
+        *("machine a login b password c\n", "account a : a\n", "poll ", "a = b\n  c\n", "from *@a\n", "\udcff"),
+    ],
+)
+def test_a_long_text_takes_no_long_time(source: str, piece: str) -> None:
+    text = _BEGINNINGS.get(source, "") + piece * (MAX_OCTETS // 2 // len(piece))
+    begin = time.process_time()
+    with suppress(AccountsError):
+        list_accounts(mapping(f"{source}:/rc"), ALICE, Texts({"/rc": text}))
+    # Of one second for twice as much, with room for slow machines; what grows with the square takes minutes.
+    assert time.process_time() - begin < 10
 
 
 def test_the_number_of_mappings_is_limited() -> None:

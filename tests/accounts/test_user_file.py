@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from sendooway.accounts.account import AccountsError
-from sendooway.accounts.user_file import MAX_LINE_OCTETS, MAX_OCTETS, read
+from sendooway.accounts.user_file import MAX_FILES, MAX_LINE_OCTETS, MAX_OCTETS, NoFiles, UserFiles, read
 
 UID = os.getuid()
 
@@ -106,3 +106,62 @@ def test_an_error_names_the_path_in_printable_form(tmp_path: Path) -> None:
     path = os.fsencode(tmp_path) + b"/\xff"
     os.mkdir(path)
     assert error(os.fsdecode(path)).endswith("/\\udcff: must be a regular file")
+
+
+def test_a_sparse_file_of_a_gibibyte_is_refused_at_once(file: Path) -> None:
+    os.truncate(file, 1 << 30)
+    assert error(file) == f"{file}: must not have more than {MAX_OCTETS} octets"
+
+
+def test_the_files_of_a_user_that_others_may_read_are_known(tmp_path: Path) -> None:
+    files = UserFiles(UID)
+    for name, mode in (("mine", 0o600), ("ours", 0o640)):
+        (tmp_path / name).write_text(name)
+        (tmp_path / name).chmod(mode)
+        assert files.read(str(tmp_path / name)) == name
+    assert files.exposed == {str(tmp_path / "ours")}
+
+
+# Folders
+
+
+def names(folder: Path) -> tuple[str, ...]:
+    return UserFiles(UID).names(str(folder), lambda name: not name.startswith("."))
+
+
+def test_the_names_in_a_folder_are_those_that_are_wanted_and_no_folders(tmp_path: Path) -> None:
+    for name in ("b", "a", ".c"):
+        (tmp_path / name).touch()
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "link").symlink_to("folder")
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "nowhere").symlink_to("/nowhere/at/all")
+    os.mkfifo(tmp_path / "pipe")
+    assert names(tmp_path) == ("a", "b", "loop", "nowhere", "pipe")
+
+
+def test_a_missing_folder_is_missing(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        names(tmp_path / "absent")
+
+
+def test_what_is_no_folder_cannot_be_read(file: Path) -> None:
+    with pytest.raises(AccountsError, match="rc: cannot be read: Not a directory"):
+        names(file)
+
+
+def test_a_folder_has_a_limit(tmp_path: Path) -> None:
+    for number in range(MAX_FILES):
+        (tmp_path / f"{number}").touch()
+        (tmp_path / f".{number}").touch()
+    assert len(names(tmp_path)) == MAX_FILES
+    (tmp_path / "one-more").touch()
+    with pytest.raises(AccountsError, match=f"must not have more than {MAX_FILES} files that match"):
+        names(tmp_path)
+
+
+def test_without_files_nothing_is_there() -> None:
+    with pytest.raises(FileNotFoundError):
+        NoFiles().read("/dev/null")
+    with pytest.raises(FileNotFoundError):
+        NoFiles().names("/", lambda name: True)
