@@ -84,14 +84,17 @@ def _look(address: str, settings: UserSettings) -> Found | None:
     """Raises GuessError."""
     # Only here: few agents come to it, and each of them once.
     from sendooway.discovery.internet import Internet
-    from sendooway.discovery.search import search
+    from sendooway.discovery.search import BadAddress, search
     from sendooway.net.tls import TlsError, client_context
 
     try:
         context = client_context(settings.ssl_ca)
     except TlsError as error:
         raise GuessError(str(error)) from error
-    finding = Internet(context, settings.localname).answer(search(address))
+    try:
+        finding = Internet(context, settings.localname).answer(search(address))
+    except BadAddress:
+        return None
     if finding.offline:
         raise GuessError("nobody answers; is this machine offline?")
     for proposal in finding.proposals:

@@ -81,6 +81,10 @@ def test_offline_nothing_is_known(log: Log, monkeypatch: pytest.MonkeyPatch) -> 
         find(log, None)
 
 
+def test_an_address_that_no_domain_can_have_has_no_smarthost(log: Log) -> None:
+    assert guess.find("alice@-moon.test", SETTINGS, log) is None
+
+
 def entry(password: Secret | None, username: str = "alice") -> Entry:
     retriever = Retriever("label", "pop.moon.test", None, "POP3", True, username, password, ())
     return Entry(Origin("rc", 3), None, retriever)
