@@ -2,7 +2,7 @@
 
 import socket
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from time import monotonic
 
 import pytest
@@ -30,7 +30,8 @@ class Peer:
         self.ended = False
 
     def end(self, last_words: bytes = b"") -> None:
-        self.socket.sendall(last_words)
+        with suppress(BrokenPipeError):  # we were quicker
+            self.socket.sendall(last_words)
         self.socket.shutdown(socket.SHUT_WR)
         self.ended = True
 
