@@ -12,8 +12,9 @@ MOST_OCTETS_OF = {"MAIL": 2048, "RCPT": 2048, "AUTH": 12288}
 # Compiled at their first use: a client waits while we start.
 _VERB = rb"[A-Za-z0-9-]+"
 _PRINTABLE = r"[\x20-\x7e]*"
-# RFC 6531, 3.3 and 3.7.4.2. Without the control characters C1, which no RFC misses.
-NON_ASCII = "\u00a0-\U0010ffff"
+# RFC 6531, 3.3 and 3.7.4.2. Without the control characters C1, some of which are line ends to some, and without the
+# KELVIN SIGN: its lower case is the letter k, so that an address with it would pass for another one in account files.
+NON_ASCII = "\u00a0-\u2129\u212b-\U0010ffff"
 _WITH_UTF8 = frozenset({"MAIL", "RCPT", "VRFY", "EXPN"})
 _PRINTABLE_UTF8 = rf"[\x20-\x7e{NON_ASCII}]*"
 

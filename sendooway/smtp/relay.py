@@ -130,7 +130,8 @@ class Relay:
         self._offers = offers
         self._utf8 = "SMTPUTF8" in mail.parameters
         self._trace = trace
-        self._most_octets = MOST_MESSAGE_OCTETS - len(trace) if size_limit is None else size_limit
+        most_octets = MOST_MESSAGE_OCTETS - len(trace)
+        self._most_octets = most_octets if size_limit is None else min(size_limit, most_octets)
         self._most_recipients = most_recipients
         self._most_errors = most_errors
         self._farewell = farewell
@@ -228,7 +229,8 @@ class Relay:
         has_it_all = self.phase is Phase.FINAL and not self.for_smarthost
         unknown = ", whether it delivers the message is unknown" if has_it_all else ""
         self.for_smarthost.clear()
-        self._excuse = self._sign(reply.reply(451, "4.4.2", f"The smarthost was lost{unknown}: {reason}"))
+        if self.phase is not Phase.DISCARD:  # there it is known already why a chunk is refused
+            self._excuse = self._sign(reply.reply(451, "4.4.2", f"The smarthost was lost{unknown}: {reason}"))
         while self._expected:
             expected = self._expected.popleft()
             if expected is not _Asked.DATA_FOR_BDAT:  # the chunk is answered when its octets are in

@@ -1,5 +1,6 @@
 """Commands and envelopes."""
 
+import re
 from contextlib import suppress
 
 import pytest
@@ -50,6 +51,7 @@ def test_a_line_is_a_verb_and_an_argument(line: bytes, expected: Command) -> Non
         (b"MAIL FROM:<j\xed\xa0\x80@b>", "Syntax error"),  # a surrogate
         (b"MAIL FROM:<j\xc2\x85@b>", "Syntax error"),  # NEL, a line end to some
         (b"MAIL FROM:<j\xc3", "Syntax error"),
+        ("MAIL FROM:<\u212a@b> SMTPUTF8".encode(), "Syntax error"),  # it would pass for k@b
         (b"NOOP\t", "Syntax error"),
         (b"NOOP \x7f", "Syntax error"),
         (b"NOOP \x00", "Syntax error"),
@@ -191,6 +193,13 @@ def test_an_envelope_as_a_command(envelope: Envelope, parameters: str) -> None:
 )
 def test_what_needs_smtputf8(envelope: Envelope, is_ascii: bool) -> None:
     assert envelope.is_ascii == is_ascii
+
+
+def test_no_other_address_has_the_lower_case_of_an_ascii_one() -> None:
+    # Account files are searched without case, so the address that is sent on must be one that they name.
+    allowed = re.compile(f"[{command.NON_ASCII}]")
+    characters = filter(allowed.fullmatch, map(chr, range(0x80, 0x110000)))
+    assert [character for character in characters if character.lower().isascii()] == []
 
 
 @pytest.mark.parametrize(
