@@ -16,7 +16,7 @@ from sendooway.accounts.account import (
     Unusable,
 )
 from sendooway.accounts.entry import Entry, Listing, Problem
-from sendooway.accounts.mailbox import address_of
+from sendooway.accounts.mailbox import is_mailbox_of
 from sendooway.accounts.user_file import UserFiles
 from sendooway.auth.identity import Identity
 from sendooway.config import Mapping
@@ -61,10 +61,8 @@ def find_mailbox(address: str, mappings: Sequence[Mapping], user: Identity, file
     """The first mailbox without an account that obviously has this address. Raises AccountsError."""
     for mapping in mappings:
         for entry in list_accounts(mapping, user, files).entries:
-            if entry.account is None and entry.retriever is not None:
-                found = address_of(entry.retriever)
-                if found is not None and found.lower() == address.lower():
-                    return entry
+            if is_mailbox_of(address, entry):
+                return entry
     return None
 
 

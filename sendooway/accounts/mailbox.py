@@ -1,7 +1,7 @@
 """Which address a mailbox obviously has, by the names in its entry. Pure."""
 
 from sendooway.accounts import pattern
-from sendooway.accounts.entry import Retriever
+from sendooway.accounts.entry import Entry, Retriever
 from sendooway.accounts.value import BadValue
 
 # What providers put before their domain where mail is retrieved.
@@ -22,6 +22,14 @@ def address_of(retriever: Retriever) -> str | None:
     # A domain that only this machine or network knows tells nothing to others.
     domain = name.rpartition("@")[2]
     return None if "*" in name or domain.startswith("[") or "." not in domain.strip(".") else name
+
+
+def is_mailbox_of(address: str, entry: Entry) -> bool:
+    """Whether the entry has no account and its mailbox obviously is that of the address."""
+    if entry.account is not None or entry.retriever is None:
+        return False
+    found = address_of(entry.retriever)
+    return found is not None and found.lower() == address.lower()
 
 
 def _domain(server: str) -> str:

@@ -6,11 +6,11 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 
-from sendooway.accounts.account import Account, Credentials, Origin
+from sendooway.accounts.account import Account, Credentials, Origin, Unusable
 from sendooway.accounts.entry import Entry, Problem, Retriever
 from sendooway.auth.identity import Identity
 from sendooway.commands.command_line import CommandLine, Syntax
-from sendooway.commands.reading import Reading, missing_password, problems, read_all
+from sendooway.commands.reading import MISSING, Reading, missing_password, problems, read_all
 from sendooway.commands.situation import Situation, show, survey, terminal, tilde, who_asks
 from sendooway.commands.table import Cell, Colour, Terminal, paragraph, printable, table, warnings
 from sendooway.config import Mapping
@@ -51,7 +51,7 @@ def run(line: CommandLine) -> int:
     readings = read_all(situation)
     errors = [str(reading.error) for reading in readings if reading.error]
     if line.has("source"):
-        errors += [name for reading in readings for name in reading.listing.searched if name.endswith(")")]
+        errors += [name for reading in readings for name in reading.listing.searched if name.endswith(MISSING)]
     told = problems(readings, situation)
     if line.has("json"):
         objects = as_objects(readings, situation.passwords, secrets=line.has("show-secrets"))
@@ -101,6 +101,7 @@ def _object(source: str, entry: Entry, passwords: Passwords, secrets: bool) -> d
         "no_cert_check": bool(account and not account.check_certificate),
         "gssapi": bool(account and account.gssapi),
         "usable": usable,
+        "problem": entry.account.reason if isinstance(entry.account, Unusable) else None,
     }
     if secrets:
         members["password"] = _password(credentials, passwords) if credentials else None

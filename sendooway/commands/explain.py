@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 from sendooway.accounts import pattern
 from sendooway.accounts.account import Account, Unusable
 from sendooway.accounts.lookup import select
-from sendooway.accounts.mailbox import address_of
+from sendooway.accounts.mailbox import is_mailbox_of
 from sendooway.commands.command_line import CommandLine, Syntax
-from sendooway.commands.reading import Reading, read_all
+from sendooway.commands.reading import MISSING, Reading, read_all
 from sendooway.commands.situation import Situation, show, survey, terminal, tilde, who_asks
 from sendooway.commands.table import Colour, Terminal, marked, paragraph, printable, warnings
 from sendooway.privsep.smarthost_login import mechanisms
@@ -92,8 +92,7 @@ def _with_guess(explanation: Explanation, address: str, readings: Sequence[Readi
     """What guessAccounts makes of a sender whom no account serves."""
     for reading in readings:
         for entry in reading.listing.entries:
-            name = address_of(entry.retriever) if entry.account is None and entry.retriever else None
-            if name is not None and name.lower() == address.lower():
+            if is_mailbox_of(address, entry):
                 reason = (
                     f"{entry.origin} is the mailbox of this sender, without a smarthost: guessAccounts looks for one "
                     f"at MAIL, as `sendooway discover {address}` does; without it the mail is refused"
@@ -114,13 +113,13 @@ def _vain(reading: Reading, accounts: Sequence[Account | Unusable]) -> list[tupl
         why = f"has {bare} mailbox{'es' if bare > 1 else ''}, and no smarthost for any sender"
     else:
         why = "has no account"
-    # Some sources say already in the name that there is nothing to be read.
-    return [_split(name) or (name, why) for name in reading.listing.searched]
+    # Of a file that is not there, the name says so.
+    return [_parts(name) if name.endswith(MISSING) else (name, why) for name in reading.listing.searched]
 
 
-def _split(name: str) -> tuple[str, str] | None:
-    what, bracket, why = name.rpartition(" (")
-    return (what, why.removesuffix(")")) if bracket and why.endswith(")") else None
+def _parts(name: str) -> tuple[str, str]:
+    what, _, why = name.removesuffix(")").rpartition(" (")
+    return what, why
 
 
 def _rule(reverse_path: str, patterns: Sequence[str]) -> str:

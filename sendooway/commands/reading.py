@@ -20,6 +20,9 @@ from sendooway.config import Mapping, is_loopback
 from sendooway.privsep.password import PasswordError, Passwords
 from sendooway.secret import Secret
 
+# How the name of what was searched ends where there was nothing to be read.
+MISSING = (" (no such file)", " (no such folder)")
+
 
 @dataclass(frozen=True)
 class Reading:

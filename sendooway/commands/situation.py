@@ -61,11 +61,11 @@ def survey(config: str | None, user: Identity) -> Situation:
     """
     notes: list[str] = []
     if (home := os.environ.get("HOME")) and os.path.abspath(home) != os.path.abspath(user.home):
-        notes.append(f"HOME is {home}, but an agent looks in {user.home}, which the user database names")
+        notes.append(f"HOME is {home}, but Sendooway looks in {user.home}, which the user database names")
     path = config or DEFAULT_CONFIGURATION
     parsed = _global(path, required=config is not None, notes=notes)
     files = UserFiles(user.uid)
-    settings, own = _own(path, parsed, user, files, notes)
+    settings, own = _own(parsed, user, files, notes)
     passwords = Passwords(user, files.read, open_log("&2"))
     return Situation(user, settings, own + parsed.mappings, files, passwords, tuple(notes))
 
@@ -74,8 +74,8 @@ def _global(path: str, *, required: bool, notes: list[str]) -> Parsed:
     if not required and not os.access(path, os.R_OK):
         if os.path.lexists(path):
             notes.append(
-                f"you may not read {path}: its settings and mappings, which an agent knows, are not regarded here, "
-                "the defaults are; name a copy that you may read with -c"
+                f"you may not read {path}: its settings and mappings, which count when you send, are unknown here, and "
+                "the defaults are shown; name a copy that you may read with -c"
             )
         return parse("", path, os.uname().nodename)
     parsed = parse(read(path), path, os.uname().nodename)
@@ -84,7 +84,7 @@ def _global(path: str, *, required: bool, notes: list[str]) -> Parsed:
 
 
 def _own(
-    path: str, parsed: Parsed, user: Identity, files: UserFiles, notes: list[str]
+    parsed: Parsed, user: Identity, files: UserFiles, notes: list[str]
 ) -> tuple[UserSettings, tuple[Mapping, ...]]:
     settings = parsed.configuration.user_settings
     template = parsed.configuration.user_include

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from sendooway.accounts.account import Security
 from sendooway.accounts.entry import Entry
 from sendooway.accounts.lookup import expand
-from sendooway.accounts.mailbox import address_of
+from sendooway.accounts.mailbox import is_mailbox_of
 from sendooway.auth.identity import Identity
 from sendooway.commands.reading import Reading
 from sendooway.discovery.search import Candidate, Proposal
@@ -27,7 +27,7 @@ def stanzas(address: str, proposal: Proposal, readings: Sequence[Reading], user:
     found = []
     for reading in readings:
         for entry in reading.listing.entries:
-            if entry.account is None and entry.retriever and address_of(entry.retriever) == address:
+            if is_mailbox_of(address, entry):
                 found.append(_at(entry, reading.mapping.source, address, proposal))
     return [one for one in found if one] or [
         one for reading in readings if (one := _beside(reading, address, proposal, user))

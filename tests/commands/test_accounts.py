@@ -81,6 +81,7 @@ def test_json_has_one_object_an_entry_in_file_order(rc: Path, capsys: pytest.Cap
         "no_cert_check": False,
         "gssapi": False,
         "usable": True,
+        "problem": None,
         "retriever": {
             "server": "mailbox.moon.test",
             "via": "pop.moon.test",
@@ -164,9 +165,9 @@ def test_a_path_may_be_relative_and_have_a_percent_sign(
     rc: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(rc.parent)
-    rc.rename(rc.parent / "100%u")
-    assert main(["accounts", "--source", "fetchmail:100%u"]) == 0
-    assert f"{rc.parent}/100%u:3" in capsys.readouterr().out
+    rc.rename(rc.parent / "100%u (1)")
+    assert main(["accounts", "--source", "fetchmail:100%u (1)"]) == 0
+    assert f"{rc.parent}/100%u (1):3" in capsys.readouterr().out
 
 
 def test_a_folder_may_be_relative(

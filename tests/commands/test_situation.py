@@ -85,7 +85,7 @@ def test_another_home_than_that_of_the_user_database_is_told(
 ) -> None:
     monkeypatch.setenv("HOME", "/elsewhere")
     assert survey(str(conf), me).notes == (
-        f"HOME is /elsewhere, but an agent looks in {me.home}, which the user database names",
+        f"HOME is /elsewhere, but Sendooway looks in {me.home}, which the user database names",
     )
 
 
