@@ -165,6 +165,19 @@ def handed_over(sock: socket.socket, *arguments: str | Path, **variables: str) -
     return ["/bin/bash", "-c", script, "bash", *command(*arguments)]
 
 
+def run_with(sock: socket.socket, *arguments: str | Path, **variables: str) -> subprocess.CompletedProcess[bytes]:
+    """The program, to its end, with `sock` as descriptor 3."""
+    return subprocess.run(
+        handed_over(sock, *arguments, **variables),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        pass_fds=[sock.fileno()],
+        cwd=ROOT,
+        timeout=20,
+        check=False,
+    )
+
+
 @pytest.mark.parametrize("options", [[], ["-i"]])
 def test_a_connection_that_is_handed_over_is_served(configuration: Path, tmp_path: Path, options: list[str]) -> None:
     ours, theirs = socket.socketpair()
@@ -190,15 +203,7 @@ def test_a_connection_that_is_handed_over_is_served(configuration: Path, tmp_pat
 def test_a_name_for_tls_needs_a_certificate_also_for_a_connection(configuration: Path, tmp_path: Path) -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        done = subprocess.run(
-            handed_over(theirs, "-c", configuration, "-l", tmp_path / "log", LISTEN_FDNAMES="smtps"),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            pass_fds=[theirs.fileno()],
-            cwd=ROOT,
-            timeout=20,
-            check=False,
-        )
+        done = run_with(theirs, "-c", configuration, "-l", tmp_path / "log", LISTEN_FDNAMES="smtps")
     assert done.returncode == 64
     assert b"needs sslCert" in done.stderr
 
@@ -219,15 +224,7 @@ def test_sockets_that_contradict_the_command_line_are_an_error(
         if kind == "listening":
             sock.bind(("127.0.0.1", 0))
             sock.listen()
-        done = subprocess.run(
-            handed_over(sock, "-c", configuration, "-l", tmp_path / "log", *options),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            pass_fds=[sock.fileno()],
-            cwd=ROOT,
-            timeout=20,
-            check=False,
-        )
+        done = run_with(sock, "-c", configuration, "-l", tmp_path / "log", *options)
     assert done.returncode == status, done.stderr
     assert message in done.stderr.decode()
 
