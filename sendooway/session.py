@@ -140,6 +140,7 @@ class Session:
         self._server = Server(self._policy(), tls=peer.tls)
         self._agent: Agent | None = None
         self._asks_agent = False
+        self._farewell = "quit"  # why the session is over, for the log
         self._user: _User | None = None
         self._smarthost: Smarthost | None = None
         # The end of the time to log in, then of the time until the next mail.
@@ -167,7 +168,7 @@ class Session:
         pause, reason = None, "crash"  # unless we find out
         try:
             pause = self._converse()
-            reason = "quit"
+            reason = self._farewell if self._server.errors_left else "too many errors"
         except _ClientGone:
             reason = "client left"
         except (ConnectionLost, tls.TlsError) as error:
@@ -370,6 +371,7 @@ class Session:
                 answer = reply.reply(535, "5.7.8", "Authentication failed")
         self._send(answer)
         if last:
+            self._farewell = "too many sessions" if verdict == "crowded" else "too many failed logins"
             self._say_goodbye("4.7.0", "No more logins on this connection, closing")
         return not last
 

@@ -4,15 +4,16 @@ import base64
 import os
 import pwd
 import smtplib
+import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
 import pytest
 from end_to_end.messages import HEADER
-from servers.processes import wait_until
+from servers.processes import free_port, wait_until
 from servers.program import Connect, Sendooway, Start
 from servers.scripted import ScriptedSmarthost
 
@@ -70,6 +71,7 @@ def test_errors_count_within_mails_and_outside(start: Start, connect: Connect) -
         assert client.docmd("ETRN", "moon.test") == (421, b"4.7.0 proxy.test Too many errors, closing")
         with pytest.raises(CLOSED):
             client.noop()
+        sendooway.wait_for_log("disconnect", 'reason="too many errors"')
 
 
 def test_an_accepted_mail_makes_up_for_errors(start: Start, connect: Connect) -> None:
@@ -134,6 +136,45 @@ def test_connections_in_all(start: Start, connect: Connect) -> None:
     assert connect(sendooway, ME).noop()[0] == 250
 
 
+@pytest.fixture
+def own_address() -> str:
+    """One of this machine's own that is not loopback: what is said to it crosses no network all the same."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))  # no datagram is sent
+        except OSError as error:
+            pytest.skip(f"this machine has no address but loopback: {error.strerror}")
+        return str(probe.getsockname()[0])
+
+
+def test_connections_and_failed_logins_of_an_address(start: Start, own_address: str) -> None:
+    sendooway = start(
+        f"{NONE}mailerEncryption = allowed\nmaxSessionsPerClient = 2\nmaxFailedLogins = 2\n"
+        f"listen = {own_address}:{(port := free_port())}\n"
+    )
+    with ExitStack() as stack:
+
+        def connect() -> smtplib.SMTP:
+            client = smtplib.SMTP(own_address, port, local_hostname="client.test", timeout=30)
+            stack.callback(client.close)
+            return client
+
+        first, second = connect(), connect()
+        with pytest.raises(smtplib.SMTPConnectError) as refusal:
+            connect()
+        assert refusal.value.smtp_code == 421
+        sendooway.wait_for_log("connection-refused", f"rip={own_address}", "limit=maxSessionsPerClient")
+        # Others have places still.
+        smtplib.SMTP("localhost", sendooway.port, timeout=30).close()
+        # Whoever it tries to be: the third failure of an address is one too many.
+        assert [log_in(first, f"nobody-{number}", "x")[0] for number in range(2)] == [535, 535]
+        second.putcmd("AUTH", "PLAIN " + plain("nobody-3", "x"))
+        sendooway.wait_for_log("login-delayed", f"rip={own_address}", "user=nobody-3", "seconds=2.000")
+        first.close()
+        wait_until(lambda: sendooway.log.count("disconnect") >= 3, "the end of the first session")
+        assert connect().noop()[0] == 250
+
+
 def test_connections_on_which_nobody_has_logged_in(start: Start, connect: Connect) -> None:
     sendooway = start(f"{NONE}maxUnauthenticated = 2")
     wait_until(lambda: sendooway.log.count("disconnect") == 1, "the end of the first look")
@@ -154,6 +195,7 @@ def test_failed_logins_of_a_connection(start: Start, connect: Connect) -> None:
     assert client.getreply()[0] == 421
     with pytest.raises(CLOSED):
         client.noop()
+    sendooway.wait_for_log("disconnect", 'reason="too many failed logins"')
 
 
 def test_a_login_that_has_to_wait_has_no_thread_and_others_do_not_wait(start: Start, connect: Connect) -> None:
