@@ -91,8 +91,8 @@ def serve_standard_streams(
     signals = _receive_signals(signal.SIGINT)  # ^C of the person who types
     shared = _shared(configuration, options, contexts, monitor, log, Pool(0), signals)
     session = Session(shared, Stream(transport, signals.stop), peer, greeted=greeter.said())
-    while (pause := session.run()) is not None:
-        pause.wait()
+    while session.run() is not None:
+        pass
 
 
 def _load(configuration: Configuration, options: Options) -> tuple[ssl.SSLContext | None, ssl.SSLContext]:

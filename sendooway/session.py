@@ -6,6 +6,7 @@ the agent takes its time with a login, there is none.
 
 import contextlib
 import os
+import select
 import ssl
 from binascii import b2a_base64
 from collections.abc import Callable
@@ -139,7 +140,7 @@ class Session:
         self._lines = LineReader(lf_ends_line=peer.lf_ends_line)
         self._server = Server(self._policy(), tls=peer.tls)
         self._agent: Agent | None = None
-        self._asks_agent = False
+        self._pause: Pause | None = None  # the last one
         self._farewell = "quit"  # why the session is over, for the log
         self._user: _User | None = None
         self._smarthost: Smarthost | None = None
@@ -164,7 +165,10 @@ class Session:
         )
 
     def run(self) -> Pause | None:
-        """Until the session is over, or until a pause, at whose end it is to be called again, in whatever thread."""
+        """Until the session is over, or until a pause: then it is to be called again, in whatever thread.
+
+        Called before the end of the pause, it waits for that by itself.
+        """
         pause, reason = None, "crash"  # unless we find out
         try:
             pause = self._converse()
@@ -189,7 +193,7 @@ class Session:
         return pause
 
     def _converse(self) -> Pause | None:
-        then = self._log_in_further() if self._asks_agent else self._greet()
+        then = self._greet() if self._pause is None else self._log_in_further(self._pause)
         while then is True:
             then = self._carry_out(self._server.receive(self._read_line()))
         return then or None
@@ -303,9 +307,10 @@ class Session:
             self._agent = Agent.request(self._proxy.monitor, self.id, self._client, patience)
         return self._answer_login(self._agent.begin_login(mechanism, initial_response))
 
-    def _log_in_further(self) -> bool | Pause:
+    def _log_in_further(self, pause: Pause) -> bool | Pause:
         assert self._agent is not None
-        self._asks_agent = False
+        with contextlib.suppress(TimeoutError):  # then there is no answer
+            self._client.wait(pause.descriptor, select.POLLIN, pause.deadline)
         return self._answer_login(self._agent.login_answer())
 
     def _answer_login(self, answer: LoginAnswer | Pause) -> bool | Pause:
@@ -320,7 +325,7 @@ class Session:
             answer = self._agent.continue_login(response)
         match answer:
             case Pause():
-                self._asks_agent = True
+                self._pause = answer
                 return answer
             case LoginDone():
                 self._logged_in(answer)

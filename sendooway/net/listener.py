@@ -101,7 +101,10 @@ def _listen(sock: socket.socket, address: Any) -> socket.socket:
 
 class Conversation(Protocol):
     def run(self) -> Pause | None:
-        """Until it is over (None), or until a pause, at whose end it is to be called again, in whatever thread."""
+        """Until it is over (None), or until a pause: then it is to be called again, in whatever thread.
+
+        Called before the end of the pause, it waits for that by itself.
+        """
 
 
 Begin = Callable[[socket.socket, Listen, Place], Conversation | None]
@@ -261,7 +264,6 @@ class _Visit:
         while (pause := self._converse()) is not None:
             if self.waiting.accept(pause, self.start):
                 return
-            pause.wait()
         self.end()
 
     def _converse(self) -> Pause | None:

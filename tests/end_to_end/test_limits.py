@@ -47,6 +47,15 @@ def failed_login(client: smtplib.SMTP) -> int:
     return log_in(client, "nobody-here", "wrong")[0]
 
 
+def is_served(sendooway: Sendooway, connect: Connect) -> bool:
+    """A place may be free a moment after its session has ended."""
+    try:
+        client = connect(sendooway)
+    except smtplib.SMTPConnectError:
+        return False
+    return log_in(client, *ME)[0] == 235
+
+
 def test_recipients_of_a_mail(start: Start, connect: Connect) -> None:
     with with_a_smarthost(start, "maxRecipients = 3") as (sendooway, smarthost):
         client = connect(sendooway, ME)
@@ -132,8 +141,7 @@ def test_connections_in_all(start: Start, connect: Connect) -> None:
     assert (refusal.value.smtp_code, refusal.value.smtp_error[:5]) == (421, b"4.3.2")
     sendooway.wait_for_log("connection-refused", "limit=maxSessions")
     first.quit()
-    wait_until(lambda: sendooway.log.count("disconnect") == 2, "the end of the first session")
-    assert connect(sendooway, ME).noop()[0] == 250
+    wait_until(lambda: is_served(sendooway, connect), "a place for one more")
 
 
 @pytest.fixture
@@ -171,8 +179,13 @@ def test_connections_and_failed_logins_of_an_address(start: Start, own_address: 
         second.putcmd("AUTH", "PLAIN " + plain("nobody-3", "x"))
         sendooway.wait_for_log("login-delayed", f"rip={own_address}", "user=nobody-3", "seconds=2.000")
         first.close()
-        wait_until(lambda: sendooway.log.count("disconnect") >= 3, "the end of the first session")
-        assert connect().noop()[0] == 250
+
+        def is_free() -> bool:
+            with suppress(smtplib.SMTPConnectError):
+                return connect().noop()[0] == 250
+            return False
+
+        wait_until(is_free, "a place for one more")
 
 
 def test_connections_on_which_nobody_has_logged_in(start: Start, connect: Connect) -> None:
@@ -200,6 +213,7 @@ def test_failed_logins_of_a_connection(start: Start, connect: Connect) -> None:
 
 def test_a_login_that_has_to_wait_has_no_thread_and_others_do_not_wait(start: Start, connect: Connect) -> None:
     sendooway = start(f"{NONE}maxFailedLogins = 1")
+    connect(sendooway).quit()
     (proxy,) = sendooway.role("proxy")
     users = [f"nobody-{number}" for number in range(8)]
     for number in (1, 2):
@@ -239,8 +253,8 @@ def test_who_hangs_up_and_comes_again_waits_all_the_same(start: Start, connect: 
 def test_memory_of_a_session(start: Start, connect: Connect) -> None:
     """The figure of DESIGN.md: a session takes less than half a megabyte."""
     sendooway = start(f"{NONE}maxSessionsPerUser = 100\nmaxUnauthenticated = 100")
-    (proxy,) = sendooway.role("proxy")
     connect(sendooway, ME)
+    (proxy,) = sendooway.role("proxy")
     before = resident(proxy.pid)
     for _ in range(40):
         connect(sendooway, ME)
