@@ -106,6 +106,9 @@ class Agents:
 
     def _is_full(self, origin: str, snapshot: Snapshot) -> bool:
         limits = snapshot.configuration
+        # No honest proxies have more sessions: those of now, and after a reload those of before.
+        if len(self._visits) >= 2 * limits.workers * limits.max_sessions:
+            return True
         of_this = sum(newborn.source == origin for newborn in self._newborn.values()) if origin else 0
         return len(self._newborn) >= limits.max_unauthenticated or of_this >= limits.max_unauthenticated_per_client
 

@@ -155,21 +155,23 @@ def own_address() -> str:
         return str(probe.getsockname()[0])
 
 
+def over(address: str, port: int, stack: ExitStack) -> smtplib.SMTP:
+    client = smtplib.SMTP(address, port, local_hostname="client.test", timeout=30)
+    stack.callback(client.close)
+    return client
+
+
+def listening(address: str, port: int) -> str:
+    return f"{NONE}mailerEncryption = allowed\nlisten = {address}:{port}\n"
+
+
 def test_connections_and_failed_logins_of_an_address(start: Start, own_address: str) -> None:
-    sendooway = start(
-        f"{NONE}mailerEncryption = allowed\nmaxSessionsPerClient = 2\nmaxFailedLogins = 2\n"
-        f"listen = {own_address}:{(port := free_port())}\n"
-    )
+    port = free_port()
+    sendooway = start(listening(own_address, port) + "maxSessionsPerClient = 2\nmaxFailedLogins = 2\n")
     with ExitStack() as stack:
-
-        def connect() -> smtplib.SMTP:
-            client = smtplib.SMTP(own_address, port, local_hostname="client.test", timeout=30)
-            stack.callback(client.close)
-            return client
-
-        first, second = connect(), connect()
+        first, second = (over(own_address, port, stack) for _ in range(2))
         with pytest.raises(smtplib.SMTPConnectError) as refusal:
-            connect()
+            over(own_address, port, stack)
         assert refusal.value.smtp_code == 421
         sendooway.wait_for_log("connection-refused", f"rip={own_address}", "limit=maxSessionsPerClient")
         # Others have places still.
@@ -182,10 +184,27 @@ def test_connections_and_failed_logins_of_an_address(start: Start, own_address: 
 
         def is_free() -> bool:
             with suppress(smtplib.SMTPConnectError):
-                return connect().noop()[0] == 250
+                return over(own_address, port, stack).noop()[0] == 250
             return False
 
         wait_until(is_free, "a place for one more")
+
+
+def test_sessions_of_a_user_from_other_machines(start: Start, connect: Connect, own_address: str) -> None:
+    port = free_port()
+    sendooway = start(listening(own_address, port) + "maxSessionsPerUser = 2\nworkers = 2\n")
+    with ExitStack() as stack:
+        first, second, third = (over(own_address, port, stack) for _ in range(3))
+        assert [log_in(client, *ME)[0] for client in (first, second)] == [235, 235]
+        code, text = log_in(third, *ME)
+        assert (code, text[:52]) == (454, b"4.7.0 Too many sessions of this user, the limit is 2")
+        assert third.getreply()[0] == 421
+        sendooway.wait_for_log("disconnect", 'reason="too many sessions"')
+        sendooway.wait_for_log("too-many-sessions", f"user={ME[0]}", f"rip={own_address}")
+        # This machine, on which a webmail may speak for many, has no such limit.
+        assert connect(sendooway, ME).noop()[0] == 250
+        first.quit()
+        wait_until(lambda: log_in(over(own_address, port, stack), *ME)[0] == 235, "a place for one more")
 
 
 def test_connections_on_which_nobody_has_logged_in(start: Start, connect: Connect) -> None:

@@ -213,6 +213,15 @@ def test_a_user_has_so_many_sessions_and_one_that_ends_makes_room(
     assert monitor.ask(f"log-in 3 {ME}") == "LoginDone"
 
 
+def test_there_are_no_more_agents_than_two_for_each_session_that_may_be(start: Start) -> None:
+    monitor = start("maxSessions = 2")
+    for number in range(4):
+        assert monitor.ask("agents 1") == "[True]", number
+        assert monitor.ask(f"log-in {number} {ME}") == "LoginDone"
+    assert monitor.ask("agents 1") == "[False]"
+    monitor.wait_for_log("too-many-logins")
+
+
 def test_sessions_of_a_user_on_this_machine_do_not_count(start: Start) -> None:
     monitor = start("maxSessionsPerUser = 1")
     monitor.ask("agents 3")
