@@ -8,6 +8,9 @@ from sendooway.net.deadline import Deadline
 from sendooway.net.stream import ConnectionLost, Stopping, Stream
 from sendooway.smtp.relay import Relay, Wait
 
+# Where the time until a client's next message runs, whoever it is that the client waits for.
+_BEFORE_THE_MESSAGE = (Wait.CLIENT_COMMAND, Wait.REPLY)
+
 
 class ClientTimeout(Exception):
     """The client did not speak, or did not listen, for so long."""
@@ -184,7 +187,7 @@ class _Pump:
         else:
             waiting_for = (relay.wait, relay.progress)
             limit = self._limits[relay.wait]
-        if relay.wait in (Wait.CLIENT_COMMAND, Wait.REPLY):
+        if relay.wait in _BEFORE_THE_MESSAGE:
             limit = min(limit, self._left_until_due())
         if waiting_for != self._waiting_for:
             self._waiting_for = waiting_for
@@ -203,7 +206,7 @@ class _Pump:
     def _late(self) -> None:
         """Nothing moved within the limit. Whose fault is it?"""
         relay, seconds = self._relay, self._deadline.seconds
-        if relay.wait is Wait.CLIENT_COMMAND:
+        if relay.wait in _BEFORE_THE_MESSAGE:
             self._left_until_due()
         if relay.for_smarthost:
             relay.lose(f"it took no octets for {seconds:g} seconds")

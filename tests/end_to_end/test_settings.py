@@ -258,11 +258,11 @@ def test_8bitmime_is_forced_ignored_or_not_offered(
 
 
 def test_parameters_that_nobody_was_offered_are_refused(start: Start, connect: Connect, smarthosts: Smarthosts) -> None:
-    smarthost = smarthosts.start(capabilities=[*CAPABILITIES, b"DSN"])
+    smarthost = smarthosts.start(capabilities=[*CAPABILITIES, b"XSPEED"])
     client = connect(start("authBackend = none\n" + mapping(smarthost)), ME)
-    assert client.docmd("MAIL FROM:<one@moon.test> RET=HDRS")[0] == 555
+    assert client.docmd("MAIL FROM:<one@moon.test> XSPEED=11")[0] == 555
     assert client.docmd("MAIL FROM:<one@moon.test> AUTH=<>")[0] == 250
-    assert client.docmd("RCPT TO:<bob@mars.test> NOTIFY=NEVER")[0] == 555
+    assert client.docmd("RCPT TO:<bob@mars.test> XSPEED=11")[0] == 555
 
 
 def test_a_client_that_says_nothing_is_told_421(start: Start, connect: Connect, smarthosts: Smarthosts) -> None:

@@ -211,6 +211,15 @@ def test_a_stopping_server_ends_the_splice(rig: Rig) -> None:
     stop.close()
 
 
+def test_a_reply_that_has_not_come_when_a_message_is_due_is_not_the_smarthosts_fault(rig: Rig) -> None:
+    rig.due = Deadline(0.5)
+    rig.start()
+    assert rig.smarthost.recv(100) == b"MAIL FROM:<a@b.test>\r\n"
+    rig.finish()
+    assert isinstance(rig.error, ClientTimeout)
+    assert rig.relay.lost is None
+
+
 def test_a_client_that_talks_but_begins_no_message_is_ended_when_that_is_due(rig: Rig) -> None:
     rig.due = Deadline(0.5)
     rig.start()
