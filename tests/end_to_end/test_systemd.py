@@ -155,6 +155,22 @@ def test_the_service_does_all_of_its_work_in_its_sandbox(
     assert "Traceback" not in machine.log
 
 
+def test_a_password_may_be_a_credential_of_the_service(
+    start_machine: StartMachine, alice: User, postfix: Postfix, tls: ssl.SSLContext, tmp_path: Path
+) -> None:
+    secret = tmp_path / "moon"
+    secret.touch(0o600)
+    secret.write_text("moon secret\n")
+    machine = start_machine("", more=f"LoadCredential=moon:{secret}\n")
+    machine.configure(
+        f"listen = 127.0.0.1:{machine.port}\nsmarthostMapping = direct:alice@moon.test localhost {postfix.port}"
+        " alice-moon - tls,passwordFrom=credential:moon\n"
+    )
+    machine.start(SERVICE)
+    with machine.log_in(alice, tls) as client:
+        send_one(client, postfix)
+
+
 def test_a_reload_is_waited_for_and_a_wrong_configuration_makes_it_fail(start_machine: StartMachine) -> None:
     machine = start_machine("")
     machine.configure(f"authBackend = none\nlisten = 127.0.0.1:{machine.port}\n")

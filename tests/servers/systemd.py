@@ -29,6 +29,8 @@ mkdir -p /run/systemd/system /run/manager/cache
 # Where it logs to.
 touch "$1/systemd.log"
 mount --bind "$1/systemd.log" /dev/console
+# Mounts for a service that a process of systemd's makes, of its credentials, are to be seen by the others.
+mount --make-rshared /
 /usr/lib/systemd/systemd --user --unit=default.target --log-target=console &
 wait
 """
