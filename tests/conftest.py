@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from servers import machine as machine_
 from servers import postfix as postfix_
 from servers import realm as realm_
 from servers import roots as roots_
@@ -84,7 +85,7 @@ def keytab(realm: Realm) -> Path:
 @pytest.fixture(scope="session")
 def root(shared_folder: Path) -> Callable[[Release], Path]:
     """The bare system of a release, made when it is first asked for."""
-    if reason := roots_.why_not():
+    if reason := roots_.why_not() or machine_.why_not():
         pytest.skip(reason)
     made: dict[Release, Path] = {}
 

@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 from servers import deployment
 from servers.certificates import Certificates
+from servers.machine import Machine
 from servers.processes import wait_until
 from servers.program import ONE_FILE, ROOT
-from servers.roots import TRIXIE, Machine, Release
+from servers.roots import TRIXIE, Release
 
 pytestmark = [
     pytest.mark.slow,
@@ -85,14 +86,15 @@ def test_the_image_sends_a_mail_and_ends_when_it_is_stopped(
         # `docker run`: it is process 1 of its own.
         group = machine.run("id", "-g", image.user).stdout.strip()
         user = ["setpriv", "--reuid", image.user, "--regid", group, "--init-groups"]
-        outer = machine.start("unshare", "--pid", "--fork", "--mount-proc", *user, *image.entry_point, *image.command)
+        begin = ["unshare", "--pid", "--fork", "--mount-proc", *user, *image.entry_point, *image.command]
+        outer = machine.start(*begin, output="/run/output")
         with deployment.connected(machine, image.ports[0], tls) as client:
             deployment.send(client, smarthost)
         # `docker stop`.
         (inner,) = machine.path(f"/proc/{outer}/task/{outer}/children").read_text().split()
         machine.signal(int(inner), "TERM")
         wait_until(lambda: not machine.path(f"/proc/{outer}").exists(), "its end", 60)
-        said = machine.path(f"/run/{outer}.out").read_text()
+        said = machine.path("/run/output").read_text()
         assert " ready proxies=1" in said
         assert " user=alice " in said
         for word in ("Traceback", "process-failed"):

@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 from servers import deployment, keytabs
 from servers.certificates import Certificates
+from servers.machine import Machine
 from servers.processes import wait_until
 from servers.program import ONE_FILE
-from servers.roots import BOOKWORM, BULLSEYE, FORKY, TRIXIE, Machine, Release
+from servers.roots import BOOKWORM, BULLSEYE, FORKY, TRIXIE, Release
 
 pytestmark = [
     pytest.mark.slow,
@@ -144,27 +145,27 @@ def test_a_user_whose_home_does_not_exist_is_served_without_kerberos(
 ) -> None:
     machine = machine_with_kerberos
     machine.run("useradd", "--home-dir", "/nonexistent", "--no-create-home", "homeless")
-    configuration = "listen = 127.0.0.1:1587\nsmarthostMapping = direct:alice@example.com {} 465 alice secret ssl\n"
-    path = machine.path("/tmp/homeless.conf")  # noqa: S108
-    path.touch(mode=0o600)
-    path.write_text(configuration.format(deployment.SMARTHOST) + "authBackend = none\n")
-    machine.run("chown", "homeless", "/tmp/homeless.conf")  # noqa: S108
+    configuration = machine.path("/etc/homeless.conf")
+    configuration.touch(mode=0o600)
+    configuration.write_text(
+        "listen = 127.0.0.1:1587\nauthBackend = none\n"
+        f"smarthostMapping = direct:alice@example.com {deployment.SMARTHOST} 465 alice secret ssl\n"
+    )
+    machine.run("chown", "homeless", "/etc/homeless.conf")
+    as_homeless = ("runuser", "-u", "homeless", "--", "env", "-i")
+    command = ("/usr/local/sbin/sendooway", "-c", "/etc/homeless.conf", "-l", "&2")
     with deployment.smarthost(machine, certificates) as smarthost:
-        machine.start(
-            *("runuser", "-u", "homeless", "--"),
-            *("env", "-i", "/usr/local/sbin/sendooway", "-c", "/tmp/homeless.conf", "-l", "/tmp/homeless.log"),  # noqa: S108
-        )
+        machine.start(*as_homeless, *command, output="/run/homeless.log")
         with deployment.connected(machine, 1587, None) as client:
             client.login("homeless", "not checked")
             client.sendmail("alice@example.com", ["bob@mars.test"], deployment.MESSAGE)
     assert len(smarthost.mails) == 1
-    log = machine.path("/tmp/homeless.log").read_text()  # noqa: S108
+    log = machine.path("/run/homeless.log").read_text()
     assert log.count("cannot unpack gssapi: /nonexistent: ") == 1
     assert "Traceback" not in log
 
 
 def test_a_host_with_an_old_python_says_what_is_needed(root: MakeRoot) -> None:
-    """Everybody can see this before anything is set up: nothing but the two of them is there."""
     old = root(BULLSEYE)
     shutil.copy(ONE_FILE, old)
     done = subprocess.run(["chroot", old, "/sendooway"], capture_output=True, text=True, timeout=60)

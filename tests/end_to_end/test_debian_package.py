@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 from servers import deployment
 from servers.certificates import Certificates
+from servers.machine import Machine
 from servers.program import ONE_FILE
-from servers.roots import BOOKWORM, TRIXIE, Machine, Release
+from servers.roots import BOOKWORM, TRIXIE, Release
 
 pytestmark = [
     pytest.mark.slow,

@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from servers.certificates import Certificates
+from servers.machine import Machine
 from servers.processes import accepts, wait_until
 from servers.program import ONE_FILE, ROOT
-from servers.roots import Machine
 from servers.scripted import ScriptedSmarthost
 
 SMARTHOST = "smtp.example.com"
