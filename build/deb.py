@@ -1,4 +1,6 @@
-"""Make a package for Debian and its relatives: build/deb.py FOLDER, which gets sendooway_VERSION_ARCHITECTURE.deb.
+"""Make a package for Debian and its relatives: build/deb.py FOLDER.
+
+It gets sendooway_VERSION_ARCHITECTURE.deb in place of those that were made before.
 
 What `make install` installs, `contrib/debian` describes and sets up. The same commit makes the same octets.
 """
@@ -112,6 +114,8 @@ def main(folder: Path) -> None:
         sys.exit("build/deb.py: dpkg-deb is missing; `make install` needs none")
     os.umask(0o022)
     architecture, seconds = output("dpkg", "--print-architecture"), source_date()
+    for old in folder.glob("sendooway_*.deb"):
+        old.unlink()
     target = folder / f"sendooway_{__version__}_{architecture}.deb"
     with tempfile.TemporaryDirectory() as name:
         tree = Path(name) / "sendooway"
