@@ -128,5 +128,57 @@ def test_the_oracle_sees_a_broken_promise(promise: str, broken: Record) -> None:
     assert str(violation.value).startswith(promise)
 
 
+IN_CHUNKS = b"RCPT TO:<b@sun.test>\r\nBDAT 3\r\n.\r\nBDAT 5 LAST\r\nHelloQUIT\r\n"
+ANSWERS = b"250 2.1.0 A\r\n250 2.1.5 B\r\n250 2.0.0 C\r\n250 2.0.0 D\r\n"
+PASSED_AS_CHUNKS = (
+    b"MAIL FROM:<a@moon.test>\r\nRCPT TO:<b@sun.test>\r\nBDAT 19\r\nReceived: by x\r\n.\r\nBDAT 5 LAST\r\nHello"
+)
+PASSED_BEHIND_DATA = PASSED.replace(b"x\r\nHello", b"x\r\n..\r\nHello")
+
+
+def chunked(
+    client_said: bytes = IN_CHUNKS,
+    client_heard: bytes = ANSWERS,
+    smarthost_said: bytes = ANSWERS,
+    smarthost_heard: bytes = PASSED_AS_CHUNKS,
+    heard_before: int = len(PASSED_AS_CHUNKS),
+) -> Record:
+    return record(client_said, client_heard, smarthost_said, smarthost_heard, heard_before)
+
+
+def behind_data(
+    client_heard: bytes = ANSWERS,
+    smarthost_said: bytes = ANSWERS.replace(b"250 2.0.0 C", b"354 C"),
+    smarthost_heard: bytes = PASSED_BEHIND_DATA,
+    heard_before: int = len(PASSED_BEHIND_DATA),
+) -> Record:
+    return record(IN_CHUNKS, client_heard, smarthost_said, smarthost_heard, heard_before)
+
+
+@pytest.mark.parametrize("well", [chunked(), behind_data()], ids=["as chunks", "behind DATA"])
+def test_a_message_in_chunks_that_went_well_breaks_no_promise(well: Record) -> None:
+    check(well)
+
+
+@pytest.mark.parametrize(
+    ("promise", "broken"),
+    [
+        ("3: it agreed before it had heard", chunked(heard_before=len(PASSED_AS_CHUNKS) - 1)),
+        ("4: the message was changed", chunked(smarthost_heard=PASSED_AS_CHUNKS.replace(b"Hello", b"hello"))),
+        ("2: the smarthost heard what", behind_data(smarthost_heard=PASSED_BEHIND_DATA.replace(b"..", b"."))),
+        ("2: the smarthost heard what", chunked(IN_CHUNKS.replace(b"5 LAST", b"5"), smarthost_heard=PASSED_AS_CHUNKS)),
+        ("3: the reply to another command", chunked(smarthost_said=ANSWERS.replace(b"250 2.0.0 D", b"550 5.0.0 D"))),
+        ("5: the smarthost did not say so", behind_data(smarthost_said=ANSWERS[:26] + b"354 C\r\n550 5.0.0 D\r\n")),
+        ("5: it agreed to half a message", behind_data(smarthost_heard=PASSED_BEHIND_DATA[:-3])),
+        ("5: it agreed before it had heard", behind_data(heard_before=len(PASSED_BEHIND_DATA) - 1)),
+        ("5: a message in chunks that", chunked(smarthost_heard=PASSED_AS_CHUNKS[:47], smarthost_said=ANSWERS[:26])),
+    ],
+)
+def test_the_oracle_sees_a_broken_promise_in_chunks(promise: str, broken: Record) -> None:
+    with pytest.raises(Violation) as violation:
+        check(broken)
+    assert str(violation.value).startswith(promise)
+
+
 def test_a_conversation_without_offers_offers_nothing() -> None:
     assert read(b"-- offers\n") == Conversation((), offers=())

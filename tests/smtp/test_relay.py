@@ -347,6 +347,17 @@ def test_the_first_refusal_of_a_chunk_is_the_outcome() -> None:
     assert relay.lost is None
 
 
+def test_a_chunk_behind_a_refused_mail_changes_nothing_of_its_refusal() -> None:
+    relay = make(chunking=True)
+    relay.for_smarthost.clear()
+    relay.receive_from_smarthost(b"550 5.7.1 Not you\r\n")
+    relay.receive_from_client(b"BDAT 1 LAST\r\nx")
+    assert last_lines(take(relay.for_client)) == [b"550 5.7.1 Not you", b"503 5.5.1 MAIL first"]
+    assert not relay.done
+    assert relay.outcome is None
+    assert relay.refusal == Reply(550, "5.7.1", ("Not you",))
+
+
 def test_a_chunk_that_is_refused_here_has_no_verdict() -> None:
     relay = make(chunking=True)
     before_data(relay)
