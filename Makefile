@@ -7,7 +7,7 @@ BIN := .venv/bin
 READY := .venv/ready
 DIST_READY := .venv/ready-dist
 
-.PHONY: run test check fuzz interop soak dist bench-start install uninstall format lock clean
+.PHONY: run test check fuzz interop soak dist deb bench-start install uninstall format lock clean
 
 run: $(READY)
 	@$(BIN)/python contrib/demo/demo.py
