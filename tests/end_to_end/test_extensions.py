@@ -18,7 +18,7 @@ from servers.certificates import Certificate, Certificates
 from servers.postfix import Postfix
 from servers.processes import wait_until
 from servers.program import Connect, Sendooway, Start
-from servers.scripted import CAPABILITIES, ScriptedSmarthost
+from servers.scripted import CAPABILITIES, Answer, Fault, ScriptedSmarthost, Stage
 from servers.users import User
 
 pytestmark = pytest.mark.slow
@@ -214,12 +214,18 @@ def to(start: Start, connect: Connect, certificates: Certificates) -> Iterator[T
     """A way to a smarthost with these extensions, with `*@moon.test` for everybody."""
     with ExitStack() as stack:
 
-        def way(*extensions: bytes, certificate: str = "good", options: str = "tls", secure: bool = True) -> Way:
+        def way(
+            *extensions: bytes,
+            certificate: str = "good",
+            options: str = "tls",
+            secure: bool = True,
+            answers: dict[Stage, list[Answer]] | None = None,
+        ) -> Way:
             files: Certificate = getattr(certificates, certificate)
             context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
             context.load_cert_chain(files.certificate, files.key)
             capabilities = (*CAPABILITIES, *extensions)
-            smarthost = stack.enter_context(ScriptedSmarthost(tls=context, capabilities=capabilities))
+            smarthost = stack.enter_context(ScriptedSmarthost(tls=context, capabilities=capabilities, answers=answers))
             mapping = f"direct:*@moon.test localhost {smarthost.port} a secret {options}"
             sendooway = start(f"authBackend = none\nsmarthostMapping = {mapping}")
             return Way(connect(sendooway, ME, secure=secure), sendooway, smarthost)
@@ -245,6 +251,49 @@ def test_who_leaves_within_a_chunk_leaves_no_message_behind(to: To, extensions: 
     way.client.close()
     way.sendooway.wait_for_log("mail-failed", "the client left in the middle of the message")
     assert not any(mail.complete for mail in way.smarthost.mails)
+
+
+def test_a_chunk_that_the_smarthost_refuses_is_the_last_one_that_it_gets(to: To) -> None:
+    way = to(b"CHUNKING", answers={Stage.CHUNK: [b"452 4.3.1 Disk full", b"250 2.0.0 Chunk OK"]})
+    begin(way.client)
+    assert chunk(way.client, HEADER) == (452, b"4.3.1 Disk full")
+    assert chunk(way.client, b"Hello.\r\n")[0] == 503
+    assert chunk(way.client, b"", last=True)[0] == 503
+    (mail,) = way.smarthost.mails
+    assert without_received(bytes(mail.data)) == HEADER
+    assert not mail.complete
+    # The next mail has the connection, which was reset, and all of its chunks.
+    begin(way.client)
+    assert chunk(way.client, HEADER)[0] == 250
+    assert chunk(way.client, b"Hello.\r\n", last=True)[0] == 250
+    mail = way.smarthost.mails[-1]
+    assert mail.complete
+    assert without_received(bytes(mail.data)) == CONTENT
+    assert way.smarthost.commands.count(b"RSET") == 1
+    assert len(way.smarthost.logins) == 1
+    way.sendooway.wait_for_log(" mail ", "452 4.3.1 Disk full")
+
+
+@pytest.mark.parametrize("fault", [Fault.CLOSE, Fault.RESET])
+@pytest.mark.parametrize(
+    ("stage", "words"), [(Stage.CHUNK, b"The smarthost was lost:"), (Stage.DOT, b"whether it delivers the message")]
+)
+def test_a_smarthost_that_is_lost_within_a_message_in_chunks(to: To, stage: Stage, words: bytes, fault: Fault) -> None:
+    way = to(b"CHUNKING", answers={stage: [fault]})
+    begin(way.client)
+    heard = [chunk(way.client, HEADER), chunk(way.client, b"Hello.\r\n", last=True)]
+    assert [code for code, _ in heard] == ([451, 451] if stage is Stage.CHUNK else [250, 451])
+    assert words in heard[-1][1]
+    assert b"localhost" in heard[-1][1]
+    assert way.client.noop()[0] == 250
+
+
+def test_a_smarthost_that_refuses_data_refuses_the_chunk_in_its_own_words(to: To) -> None:
+    way = to(answers={Stage.DATA: [b"451 4.7.1 Not now"]})
+    begin(way.client)
+    assert chunk(way.client, CONTENT) == (451, b"4.7.1 Not now")
+    assert chunk(way.client, b"", last=True)[0] == 503
+    assert way.smarthost.mails == []
 
 
 def test_what_dsn_asks_for_is_dropped_with_a_word_in_the_log(to: To) -> None:
