@@ -158,6 +158,22 @@ def test_a_listening_socket_as_standard_input_is_an_error_that_says_what_would_b
     assert b"standard input is a listening socket, not a connection: `nowait` (inetd)" in done.stderr
 
 
+def test_a_super_server_s_client_does_not_wait_for_what_only_systemd_needs(configuration: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "sendooway", "-i", "-c", configuration, "-l", os.devnull],
+        input=b"QUIT\r\n",
+        cwd=ROOT,
+        capture_output=True,
+        timeout=60,
+        check=True,
+    )
+    assert done.stdout.startswith(b"220 ")
+    imported = {line.rpartition(b"|")[2].strip() for line in done.stderr.splitlines()}
+    assert b"sendooway.daemon" in imported
+    unwanted = {b"sendooway.activation", b"sendooway.privsep.notify", b"sendooway.privsep.monitor", b"socketserver"}
+    assert unwanted.isdisjoint(imported)
+
+
 def handed_over(sock: socket.socket, *arguments: str | Path, **variables: str) -> list[str]:
     """The command that starts the program with `sock` as descriptor 3."""
     words = " ".join(f"{name}={value}" for name, value in variables.items())
