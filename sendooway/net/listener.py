@@ -12,13 +12,13 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Protocol
 
 from sendooway.config import Configuration, Listen, is_loopback
 from sendooway.log import Log, describe
 from sendooway.net.pause import Pause
 from sendooway.net.places import Full, Place, Places
+from sendooway.net.waiting import Waiting
 
 _BACKLOG = 128
 _SHORT = 200  # milliseconds to wait where the system is short of something, so that no loop spins until it has more
@@ -126,7 +126,7 @@ def serve(
     """
     places = Places(limits)
     with selectors.PollSelector() as selector:
-        waiting = _Waiting(selector, log)
+        waiting = Waiting(selector, log)
         reserve = _Reserve(wake)
         servers = [_Server(sock, listen, begin, refuse, log, places, waiting, reserve) for sock, listen in listeners]
         selector.register(wake, selectors.EVENT_READ)
@@ -155,71 +155,6 @@ def source(address: str) -> str:
     except OSError:
         return address
     return number[:8].hex()
-
-
-class _Waiting:
-    """Conversations in a pause, which have no thread. Only `accept` is for other threads than the listener's own."""
-
-    def __init__(self, selector: selectors.PollSelector, log: Log) -> None:
-        self._selector = selector
-        self._log = log
-        self._pauses: dict[int, tuple[Pause, Callable[[], None]]] = {}
-        self._lock = threading.Lock()
-        self._open = True
-        self._arrived: list[tuple[Pause, Callable[[], None]]] = []
-        self._bell, self._ring = os.pipe()
-        os.set_blocking(self._ring, False)
-        selector.register(self._bell, selectors.EVENT_READ, self._take_in)
-
-    def accept(self, pause: Pause, resume: Callable[[], None]) -> bool:
-        """`resume` is called at the end of the pause. False: the server stops, and nobody will look after it here."""
-        with self._lock:
-            if self._open:
-                self._arrived.append((pause, resume))
-                self._call()
-            return self._open
-
-    def _call(self) -> None:
-        with contextlib.suppress(BlockingIOError):  # then it rings already
-            os.write(self._ring, b"!")
-
-    def _take_in(self) -> None:
-        os.read(self._bell, 4096)
-        with self._lock:
-            arrived, self._arrived = self._arrived, []
-        for pause, resume in arrived:
-            self._pauses[pause.descriptor] = (pause, resume)
-            self._selector.register(pause.descriptor, selectors.EVENT_READ, partial(self._resume, pause.descriptor))
-
-    def _resume(self, descriptor: int) -> None:
-        try:
-            self._pauses[descriptor][1]()
-        except RuntimeError:
-            # The system has no room for one more thread now: it is tried again.
-            self._log.error("no-thread")
-            select.poll().poll(_SHORT)
-            return
-        del self._pauses[descriptor]
-        self._selector.unregister(descriptor)
-
-    def seconds(self) -> float | None:
-        """Until a pause ends by itself; None: there is none."""
-        return min((pause.seconds() for pause, _ in self._pauses.values()), default=None)
-
-    def keep_time(self) -> None:
-        for descriptor in [number for number, (pause, _) in self._pauses.items() if not pause.seconds()]:
-            self._resume(descriptor)
-
-    def close(self) -> None:
-        """All go on now, and wait by themselves."""
-        with self._lock:
-            self._open = False
-            self._call()
-        self._take_in()
-        while self._pauses:
-            self._resume(next(iter(self._pauses)))
-        os.close(self._bell)
-        os.close(self._ring)
 
 
 class _Reserve:
@@ -253,7 +188,7 @@ class _Visit:
     place: Place
     begin: Begin
     log: Log
-    waiting: _Waiting
+    waiting: Waiting
     conversation: Conversation | None = None
 
     def start(self) -> None:
@@ -293,7 +228,7 @@ class _Server(socketserver.TCPServer):
         refuse: Refuse,
         log: Log,
         places: Places,
-        waiting: _Waiting,
+        waiting: Waiting,
         reserve: _Reserve,
     ) -> None:
         socketserver.BaseServer.__init__(self, sock.getsockname(), socketserver.BaseRequestHandler)
