@@ -338,11 +338,16 @@ class Monitor:
     def _reap(self) -> None:
         while True:
             try:
-                pid, ended = os.waitpid(-1, os.WNOHANG)
+                pid, ended = os.waitpid(-1, os.WNOHANG | os.WUNTRACED)
             except ChildProcessError:
                 return
             if pid == 0:
                 return
+            if os.WIFSTOPPED(ended):
+                # A user may stop the own agent, which would then outlive its session and keep its place for ever.
+                self._log.error("process-stopped", process=pid)
+                os.kill(pid, signal.SIGKILL)
+                continue
             status = os.waitstatus_to_exitcode(ended)
             for generation in self._generations():
                 if pid in generation.proxies:

@@ -315,7 +315,7 @@ def test_no_user_can_look_into_a_process_of_ours(start: Start, connect: Connect,
         assert seen_by(proxy.uids[0], proxy.gids[0], pid) <= DENIED
 
 
-def test_an_agent_that_its_user_stops_ends_that_session_and_no_other(
+def test_an_agent_that_its_user_stops_ends_with_that_session_and_no_other(
     start: Start, connect: Connect, alice: User, bob: User
 ) -> None:
     with ScriptedSmarthost() as smarthost:
@@ -323,10 +323,17 @@ def test_an_agent_that_its_user_stops_ends_that_session_and_no_other(
         client, other = connect(sendooway, alice), connect(sendooway, bob)
         (agent,) = sendooway.role(f"agent: {alice.name}")
         os.kill(agent.pid, signal.SIGSTOP)
-        try:
-            client.putcmd("MAIL", "FROM:<alice@moon.test>")
-            assert other.mail("bob@moon.test")[0] == 250
-            assert client.getreply()[0] == 421
-        finally:
-            os.kill(agent.pid, signal.SIGCONT)
+        # Else it would keep its place among the agents when its session is gone.
         wait_until(lambda: not sendooway.role(f"agent: {alice.name}"), "the end of the agent")
+        sendooway.wait_for_log("process-stopped", f"process={agent.pid}")
+        assert client.mail("alice@moon.test")[0] == 421
+        assert other.mail("bob@moon.test")[0] == 250
+
+
+def test_a_proxy_that_is_stopped_is_replaced(start: Start, connect: Connect) -> None:
+    sendooway = start(NONE)
+    connect(sendooway, ME)
+    (proxy,) = sendooway.role("proxy")
+    os.kill(proxy.pid, signal.SIGSTOP)
+    wait_until(lambda: [status.pid for status in sendooway.role("proxy")] not in ([], [proxy.pid]), "another proxy")
+    assert connect(sendooway, ME).noop()[0] == 250
