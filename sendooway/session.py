@@ -10,7 +10,7 @@ import select
 import ssl
 from binascii import b2a_base64
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from time import localtime, monotonic, strftime
 
 from sendooway.config import Configuration, EightBitMime, Encryption
@@ -470,7 +470,8 @@ class Session:
             return kept
         assert self._agent is not None
         try:
-            self._smarthost = connect(account, self._wishes(), self._agent, self._log, self._client.stop)
+            wishes = self._trusting(self._agent.take_ca()) if account.own_ca else self._wishes()
+            self._smarthost = connect(account, wishes, self._agent, self._log, self._client.stop)
         except SmarthostError as error:
             # The words of replies to AUTH stay out of the log: there are servers that repeat the password.
             said = error.reply
@@ -497,6 +498,13 @@ class Session:
         assert self._user is not None
         name = self._server.client_name if self._user.clone_ehlo else ""
         return Wishes(name or self._user.localname, self._user.timeout, self._user.context)
+
+    def _trusting(self, ca: bytes | None) -> Wishes:
+        """As for any smarthost, but with other trusted certificates. Raises SmarthostError if there are none in it."""
+        try:
+            return replace(self._wishes(), context=tls.client_context(ca or b""))
+        except tls.TlsError as error:
+            raise SmarthostError(Stage.TLS, str(error)) from error
 
     def _signed(self, told: Reply, smarthost: Smarthost) -> Reply:
         return self._failure(told.code, told.enhanced, f"{_name(smarthost.account)}: {Stage.MAIL.value}", *told.text)

@@ -78,8 +78,10 @@ class Account:
     A pattern is an address, `*@domain`, `*`, or `<>` for the null reverse-path. `credentials` is None where the
     account says that no login is needed (noAuth), or has no password because tickets log in (`gssapi`).
 
-    `certificate_sha256` is of the one certificate that the smarthost may show, which then needs no other proof; empty:
-    it has to prove its name as usual. `ehlo_name` is what EHLO says there, empty for what it says everywhere.
+    `ca_file` is the absolute path of the file of certificates that are trusted for this smarthost, empty where those
+    are that are trusted everywhere. `certificate_sha256` is of the one certificate that the smarthost may show, which
+    then needs no other proof; empty: it has to prove its name. `ehlo_name` is what EHLO says there, empty for what it
+    says everywhere.
     """
 
     patterns: tuple[str, ...]
@@ -90,6 +92,7 @@ class Account:
     credentials: Credentials | None
     origin: Origin = field(compare=False)
     gssapi: bool = False
+    ca_file: str = ""
     certificate_sha256: bytes = b""
     ehlo_name: str = ""
 

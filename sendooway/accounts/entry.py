@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from sendooway.accounts.account import Account, Origin, Unusable
+from sendooway.accounts.account import Account, Origin, Password, Unusable
 from sendooway.secret import Secret
 
 
@@ -12,6 +12,8 @@ class Retriever:
 
     `port` is a number or the name of a service, None where the entry names none. `protocol` is POP3, IMAP or another
     word of that program. A local name is a name, or what mail to a name there is delivered to: (name there, name here).
+    `password` is what the entry tells; `password_source` is where the password really comes from, None where nobody
+    knows.
     """
 
     server: str
@@ -22,6 +24,7 @@ class Retriever:
     username: str | None
     password: Secret | None
     local_names: tuple[str | tuple[str, str], ...]
+    password_source: Password | None = None
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ A value with blanks stands in double quotes. In values, a backslash is a backsla
 """
 
 import re
+from contextlib import suppress
 from dataclasses import replace
 
 from sendooway.accounts import fetchmailrc, pattern
@@ -52,7 +53,7 @@ def parse(text: str, file: str, owner: Identity) -> Listing:
         entries += [Entry(draft.origin, _account(draft, None, owner)) for draft in _drafts(stretch, file)]
     for poll in run_control.polls:
         for user in poll.users:
-            retriever = _retriever(poll, user, owner)
+            retriever = _retriever(poll, user, owner, file)
             drafts = _drafts(user.annotations, file)
             entries += [Entry(draft.origin, _account(draft, (poll, user), owner), retriever) for draft in drafts]
             if not drafts:
@@ -60,10 +61,13 @@ def parse(text: str, file: str, owner: Identity) -> Listing:
     return Listing(entries=tuple(sorted(entries, key=lambda entry: entry.origin)))
 
 
-def _retriever(poll: Poll, user: User, owner: Identity) -> Retriever:
+def _retriever(poll: Poll, user: User, owner: Identity, file: str) -> Retriever:
     names = [here if there is None else (here, there) for here, there in user.local_names] or [owner.name]
     username = _remote(user, owner)
     password = user.password
+    password_source = None
+    with suppress(AccountsError):
+        password_source = _mailbox_password(poll, user, owner, file)
     if password is None and poll.passwordless:
         password = Secret(username.encode("utf-8", "surrogateescape"))
     return Retriever(
@@ -75,7 +79,22 @@ def _retriever(poll: Poll, user: User, owner: Identity) -> Retriever:
         username=username,
         password=password,
         local_names=(*names, "*") if user.wildcard else tuple(names),
+        password_source=password_source,
     )
+
+
+def _mailbox_password(poll: Poll, user: User, owner: Identity, file: str) -> Password:
+    """Where fetchmail takes it from, except that nobody is asked for it.
+
+    Raises AccountsError for a `passwordfile` whose path is relative.
+    """
+    if user.password is not None:
+        return user.password
+    if user.password_file is not None:
+        with at(Origin(file, user.line)):
+            return passwords.parse(f"file:{user.password_file}", poll.server, "")
+    hosts = (poll.server,) if poll.via is None else (poll.server, poll.via)
+    return FromNetrc(hosts, _remote(user, owner))
 
 
 def _remote(user: User, owner: Identity) -> str:
@@ -172,14 +191,9 @@ def _password(draft: _Draft, mailbox: tuple[Poll, User] | None, owner: Identity,
     if draft.password_from is None:
         if draft.password is not None or mailbox is None:
             return draft.password
-        poll, user = mailbox
-        if user.password is None and user.password_file is not None:
-            with at(Origin(draft.origin.file, user.line)):
-                return passwords.parse(f"file:{user.password_file}", poll.server, username)
-        if user.password is None and not draft.gssapi:
-            hosts = (poll.server,) if poll.via is None else (poll.server, poll.via)
-            return FromNetrc(hosts, _remote(user, owner))
-        return user.password
+        password = _mailbox_password(*mailbox, owner, draft.origin.file)
+        # Without netrc a ticket is enough.
+        return None if draft.gssapi and isinstance(password, FromNetrc) else password
     text, origin = draft.password_from
     with at(origin):
         if draft.password is not None:

@@ -13,6 +13,7 @@ there may be getmail's `password_command`, its `use_netrc`, or `password_from` w
 """
 
 import re
+from contextlib import suppress
 from dataclasses import replace
 
 from sendooway.accounts import getmailrc, pattern
@@ -49,12 +50,13 @@ def parse(text: str, file: str, owner: Identity) -> Listing:
     missing type, server or address.
     """
     sections = getmailrc.parse(text, file, repeatable={("sender", "address")})
-    retriever = _retriever(sections["retriever"]) if "retriever" in sections else None
+    options = sections.get("options", Section(Origin(file, 0), {}))
+    retriever = _retriever(sections["retriever"], options) if "retriever" in sections else None
     problems = _lacking(sections["retriever"]) if "retriever" in sections else ()
     if "sender" in sections:
         sender = sections["sender"]
         nothing = Section(sender.origin, {})
-        account = _account(sender, sections.get("retriever", nothing), sections.get("options", nothing))
+        account = _account(sender, sections.get("retriever", nothing), options)
         return Listing(entries=(Entry(sender.origin, account, retriever),), problems=problems)
     if retriever is None:
         return Listing()
@@ -68,12 +70,15 @@ def _lacking(retriever: Section) -> tuple[Problem, ...]:
     return (Problem(retriever.origin, text),) if missing else ()
 
 
-def _retriever(section: Section) -> Retriever:
+def _retriever(section: Section, options: Section) -> Retriever:
     def text(key: str) -> str | None:
         lines = section.values.get(key)
         return None if lines is None else "\n".join(line.text for line in lines)
 
     password = text("password")
+    password_source = None
+    with suppress(AccountsError):
+        password_source = _mailbox_password(section, options, text("username") or "")
     type_ = re.fullmatch(_RETRIEVER, text("type") or "")
     return Retriever(
         server=text("server") or "",
@@ -84,7 +89,15 @@ def _retriever(section: Section) -> Retriever:
         username=text("username"),
         password=None if password is None else Secret(password.encode("utf-8", "surrogateescape")),
         local_names=(),
+        password_source=password_source,
     )
+
+
+def _mailbox_password(retriever: Section, options: Section, username: str) -> Password | None:
+    password = _password(retriever)
+    if password is None and _boolean(options, "use_netrc"):
+        return _netrc(retriever, options, username)
+    return password
 
 
 def _account(sender: Section, retriever: Section, options: Section) -> Account | Unusable:
@@ -168,9 +181,8 @@ def _credentials(sender: Section, retriever: Section, options: Section, host: st
         raise _Missing("no user name: add username to [sender], an empty one for no login", sender.origin)
     with at(line.origin):
         username = parse_username(line.text)
-    password = _password_from(sender, host, username) or _password(sender) or _password(retriever)
-    if password is None and _boolean(options, "use_netrc"):
-        password = _netrc(retriever, options, username)
+    password = _password_from(sender, host, username) or _password(sender)
+    password = password or _mailbox_password(retriever, options, username)
     if password is None:
         reason = "no password: add password, password_from or password_command to [sender]"
         raise _Missing(reason, sender.origin, username)

@@ -48,7 +48,7 @@ def parse(text: str, file: str, repeatable: Set[tuple[str, str]]) -> dict[str, S
             value.append(Line(content, origin))
             continue
         indentation = indented
-        header = content[1 : content.rfind("]")] if content.startswith("[") else ""
+        header = content[1 : max(content.rfind("]"), 0)] if content.startswith("[") else ""
         if header:
             # Python's [DEFAULT] may stand repeatedly. getmail forgets what is in it, so it is a section as others.
             if header in sections and header != "DEFAULT":

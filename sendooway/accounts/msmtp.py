@@ -76,7 +76,7 @@ def parse(text: str, file: str, owner: Identity) -> Listing:
     for section in msmtprc.parse(text, file):
         if section.alias_of is not None:
             continue  # another name for an account that is there already
-        entries.append(Entry(section.origin, _account(section, _patterns(section, owner, problems))))
+        entries.append(Entry(section.origin, _account(section, _patterns(section, owner, problems), owner)))
         problems.update(
             Problem(section.settings[command].origin, f"`{command}`: {text}")
             for command, text in _NOT_DONE.items()
@@ -116,14 +116,15 @@ class _Unusable(Exception):
         self.command = command
 
 
-def _account(section: Section, patterns: tuple[str, ...]) -> Account | Unusable:
+def _account(section: Section, patterns: tuple[str, ...], owner: Identity) -> Account | Unusable:
     security = _security(section)
+    checks = _text(section, "tls_certcheck") != OFF and "tls_nocertcheck" not in section.settings
     account = Account(
         patterns=patterns,
         host=_text(section, "host"),
         port=msmtprc.number(port) if (port := _text(section, "port")) else 465 if security is Security.SMTPS else 25,
         security=security,
-        check_certificate=_text(section, "tls_certcheck") != OFF and "tls_nocertcheck" not in section.settings,
+        check_certificate=checks,
         credentials=None,
         origin=section.origin,
     )
@@ -134,13 +135,15 @@ def _account(section: Section, patterns: tuple[str, ...]) -> Account | Unusable:
         with _blaming("host"):
             host = parse_host(account.host)
         credentials, gssapi = _login(section, security)
+        fingerprint = _fingerprint(section) if checks else b""
         return replace(
             account,
             host=host,
             credentials=credentials,
             gssapi=gssapi,
             ehlo_name=_ehlo_name(section),
-            certificate_sha256=_fingerprint(section) if account.check_certificate else b"",
+            certificate_sha256=fingerprint,
+            ca_file="" if security is Security.NONE or fingerprint or not checks else _ca_file(section, owner),
         )
     except _Unusable as error:
         setting = section.settings.get(error.command)
@@ -161,12 +164,17 @@ def _refuse(section: Section) -> None:
             raise _Unusable(f"`{command}` is not done here, so this account is not used", command)
     if _text(section, "protocol") == "lmtp":
         raise _Unusable("only SMTP is spoken here, not LMTP", "protocol")
-    if _security(section) is Security.NONE or _text(section, "tls_certcheck") == OFF or _fingerprint(section):
-        return
-    trust = section.settings.get("tls_trust_file")
-    if trust is not None and trust.text not in _SYSTEM_STORES:
-        reason = "other certificates than the system's are for tls_fingerprint (SHA-256), or sslCA in sendoowayrc(5)"
+
+
+def _ca_file(section: Section, owner: Identity) -> str:
+    setting = section.settings.get("tls_trust_file")
+    if setting is None or setting.text in _SYSTEM_STORES:
+        return ""
+    path = re.sub("^~(?=/)", lambda _: owner.home, setting.text)
+    if not path.startswith("/") or not path.isprintable():
+        reason = "the path must be absolute, or begin with ~/" if path else "without it msmtp trusts nobody"
         raise _Unusable(f"`tls_trust_file`: {reason}", "tls_trust_file")
+    return path
 
 
 def _ehlo_name(section: Section) -> str:

@@ -105,11 +105,16 @@ class _Trial:
         sock = self._connect()
         if sock is None:
             return
-        wishes = Wishes(
-            self._way.settings.localname, self._way.settings.timeout, self._way.context, Deadline(self._way.seconds)
-        )
+        way = self._way
         try:
+            ca_file = self._account.ca_file
+            context = tls.client_context(ca_file) if ca_file else way.context
+            wishes = Wishes(way.settings.localname, way.settings.timeout, context, Deadline(way.seconds))
             smarthost = self._prepare(sock, wishes)
+        except tls.TlsError as error:
+            sock.close()
+            self._fail(SmarthostError(Stage.TLS, str(error)))
+            return
         except SmarthostError as error:
             self._fail(error)
             return

@@ -91,14 +91,17 @@ class Agent:
         self._send(LoginCancel())
 
     def take_ca(self) -> bytes | None:
-        """After LoginDone, once: the contents of the user's own file of trusted certificates; None: the global one."""
+        """After LoginDone and AccountFound, once: the contents of the file of trusted certificates that came with it.
+
+        None: none came.
+        """
         own_ca, self._own_ca = self._own_ca, None
         return own_ca
 
     def look_up(self, reverse_path: str) -> AccountFound | AccountMissing | LookUpFailed:
         """Which account serves this sender? Raises AgentError."""
         self._send(LookUp(reverse_path))
-        answer = self._receive(_LOOK_UP_ANSWERS, LOOK_UP_SECONDS)
+        answer = self._receive_with_ca(_LOOK_UP_ANSWERS, LOOK_UP_SECONDS)
         assert isinstance(answer, AccountFound | AccountMissing | LookUpFailed)
         return answer
 
@@ -133,9 +136,15 @@ class Agent:
             seconds = self._answered_by.left()
         except TimeoutError as error:
             raise _agent_error(error) from error
-        answer, descriptors = self._receive_descriptors(_LOGIN_ANSWERS, seconds, 1)
+        answer = self._receive_with_ca(_LOGIN_ANSWERS, seconds)
         assert isinstance(answer, LoginChallenge | LoginDone | LoginRefused)
-        own_ca = isinstance(answer, LoginDone) and answer.own_ca
+        return answer
+
+    def _receive_with_ca(self, allowed: frozenset[type[Message]], seconds: float) -> Message:
+        """An answer beside which a file of trusted certificates may come, for `take_ca`."""
+        answer, descriptors = self._receive_descriptors(allowed, seconds, 1)
+        own_ca = isinstance(answer, LoginDone | AccountFound) and answer.own_ca
+        self._own_ca = None
         try:
             if len(descriptors) != own_ca:
                 raise AgentError("its answer came without its descriptor, or with one too many")
@@ -185,7 +194,7 @@ def _read(descriptor: int) -> bytes:
     try:
         octets = os.pread(descriptor, CA_LIMIT + 1, 0)
     except OSError as error:
-        raise AgentError(f"the user's sslCA cannot be read: {error.strerror}") from error
+        raise AgentError(f"the user's trusted certificates cannot be read: {error.strerror}") from error
     if len(octets) > CA_LIMIT:
-        raise AgentError(f"the user's sslCA is longer than {CA_LIMIT} octets")
+        raise AgentError(f"the user's trusted certificates are longer than {CA_LIMIT} octets")
     return octets

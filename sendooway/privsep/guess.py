@@ -75,7 +75,7 @@ def account(address: str, entry: Entry, found: Found) -> Account:
         port=found.port,
         security=Security(found.security),
         check_certificate=True,
-        credentials=Credentials(username, retriever.password or FromNetrc(hosts, retriever.username or "")),
+        credentials=Credentials(username, retriever.password_source or FromNetrc(hosts, retriever.username or "")),
         origin=entry.origin,
     )
 

@@ -30,7 +30,8 @@ SIZE_LIMIT = 65536
 # Of a reason: the client's reply has no room for more.
 REASON_LIMIT = 1000  # characters
 
-# The file of trusted certificates whose descriptor may travel beside LoginDone: ten times what systems come with.
+# A file of trusted certificates whose descriptor may travel beside LoginDone and AccountFound: ten times what systems
+# come with.
 CA_LIMIT = 4 << 20  # octets
 
 
@@ -114,7 +115,8 @@ class AccountFound:
 
     `origin` is the place that defines it (`FILE:LINE`), `username` the login there (empty: no login), `security` the
     value of an accounts.account.Security. Connections may be used again for an account with the same `fingerprint`;
-    where it is empty, they may not. `certificate_sha256` and `ehlo_name` are as in accounts.account.Account.
+    where it is empty, they may not. With `own_ca`, the descriptor of the file of certificates that are trusted for this
+    smarthost only travels beside the message. `certificate_sha256` and `ehlo_name` are as in accounts.account.Account.
     """
 
     number: int
@@ -125,6 +127,7 @@ class AccountFound:
     security: str
     check_certificate: bool
     fingerprint: bytes = b""
+    own_ca: bool = False
     certificate_sha256: bytes = b""
     ehlo_name: str = ""
 

@@ -123,6 +123,7 @@ def describe(account: Account, user: Identity, number: int = 0, fingerprint: byt
         security=account.security.value,
         check_certificate=account.check_certificate,
         fingerprint=fingerprint,
+        own_ca=bool(account.ca_file),
         certificate_sha256=account.certificate_sha256,
         ehlo_name=account.ehlo_name,
     )

@@ -41,8 +41,9 @@ class User:
     """The user that this process is now.
 
     `settings` are the global ones, with what the user's own file (`userInclude`) changes. `own_ca` is the descriptor of
-    the user's own file of trusted certificates, None where there is none. A file that cannot be used refuses no login,
-    but each look-up: a line that we do not understand may be the one that keeps a mail from the wrong smarthost.
+    a file of trusted certificates that has to go out beside the next answer: the user's own, or an account's. A file
+    that cannot be used refuses no login, but each look-up: a line that we do not understand may be the one that keeps a
+    mail from the wrong smarthost.
     """
 
     def __init__(self, identity: Identity, snapshot: Snapshot, log: Log, tickets: object | None) -> None:
@@ -69,7 +70,7 @@ class User:
             with within(READ_SECONDS):
                 self._include()
                 self._client_keytab = self._expand_keytab()
-                self._open_ca()
+                self._open_own_ca()
         except (AccountsError, ConfigurationError, TooLate) as error:
             self._broken = str(error)[:REASON_LIMIT]
             log.error("settings-refused", user=identity.name, reason=self._broken)
@@ -80,6 +81,9 @@ class User:
             return LookUpFailed(self._broken)
         try:
             account = self._find(reverse_path)
+            if account.ca_file:
+                with within(READ_SECONDS):
+                    self.own_ca = _open_ca(account.ca_file, "tls_trust_file")
         except NoAccount as error:
             return AccountMissing(_shortened(error.searched))
         except (AccountsError, TooLate) as error:
@@ -136,7 +140,7 @@ class User:
 
     def _fingerprint(self, account: Account) -> bytes:
         """Empty where connections of this account are for this session only."""
-        if account.gssapi or self.own_ca is not None:
+        if account.gssapi or account.ca_file or self._trusts_own_ca():
             # A ticket is this session's; and what the user trusts may change within the file.
             return b""
         password = None
@@ -219,21 +223,27 @@ class User:
             raise AccountsError(origin, "krb5ClientKeytab must be an absolute path, such as %h/FILE")
         return path
 
-    def _open_ca(self) -> None:
-        path = self.settings.ssl_ca
-        if path in ("", self._snapshot.configuration.user_settings.ssl_ca):
-            return
-        origin = Origin(path, 0)
-        try:
-            # Not blocking: a FIFO would wait for a writer for ever.
-            descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
-        except OSError as error:
-            raise AccountsError(origin, f"sslCA cannot be read: {error.strerror}") from error
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode) or status.st_size > CA_LIMIT:
-            os.close(descriptor)
-            raise AccountsError(origin, f"sslCA must be a regular file of at most {CA_LIMIT} octets")
-        self.own_ca = descriptor
+    def _trusts_own_ca(self) -> bool:
+        return self.settings.ssl_ca not in ("", self._snapshot.configuration.user_settings.ssl_ca)
+
+    def _open_own_ca(self) -> None:
+        if self._trusts_own_ca():
+            self.own_ca = _open_ca(self.settings.ssl_ca, "sslCA")
+
+
+def _open_ca(path: str, keyword: str) -> int:
+    """The descriptor of the file of trusted certificates that `keyword` names. Raises AccountsError."""
+    origin = Origin(path, 0)
+    try:
+        # Not blocking: a FIFO would wait for a writer for ever.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    except OSError as error:
+        raise AccountsError(origin, f"{keyword} cannot be read: {error.strerror}") from error
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode) or status.st_size > CA_LIMIT:
+        os.close(descriptor)
+        raise AccountsError(origin, f"{keyword} must be a regular file of at most {CA_LIMIT} octets")
+    return descriptor
 
 
 def _shortened(searched: tuple[str, ...]) -> tuple[str, ...]:

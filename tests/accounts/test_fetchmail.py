@@ -162,13 +162,21 @@ def test_every_mailbox_is_listed_with_what_it_says_itself() -> None:
         "user carol\n"
         "skip f\n"
     )
-    common = Retriever("a", "b", "993", "IMAP", False, "carol", None, ("alice",))
+    netrc = FromNetrc(("a", "b"), "carol")
+    common = Retriever("a", "b", "993", "IMAP", False, "carol", None, ("alice",), netrc)
     entries = fetchmail.parse(text, "rc", ALICE).entries
     assert [(entry.origin.line, entry.patterns) for entry in entries] == [(2, ("*",)), (5, ()), (6, ())]
     assert [entry.retriever for entry in entries] == [
-        replace(common, username="bob", password=Secret(b"x"), ssl=True, local_names=("c", ("d", "e"), "*")),
+        replace(
+            common,
+            username="bob",
+            password=Secret(b"x"),
+            password_source=Secret(b"x"),
+            ssl=True,
+            local_names=("c", ("d", "e"), "*"),
+        ),
         common,
-        Retriever("f", None, None, "auto", False, "alice", None, ("alice",)),
+        Retriever("f", None, None, "auto", False, "alice", None, ("alice",), FromNetrc(("f",), "alice")),
     ]
 
 
@@ -199,6 +207,13 @@ def test_where_fetchmail_needs_no_password_the_name_of_the_user_stands_for_it() 
     entries = fetchmail.parse(text, "rc", ALICE).entries
     passwords = [entry.retriever.password if entry.retriever else None for entry in entries]
     assert passwords == [Secret(b"bob"), Secret(b"c"), Secret(b"alice"), None]
+    sources = [entry.retriever.password_source if entry.retriever else None for entry in entries]
+    assert sources == [
+        FromNetrc(("a",), "bob"),
+        Secret(b"c"),
+        FromNetrc(("d",), "alice"),
+        FromNetrc(("e",), "alice"),
+    ]
 
 
 def test_accounts_outside_all_entries_have_no_mailbox() -> None:

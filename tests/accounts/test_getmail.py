@@ -1,4 +1,5 @@
 from contextlib import suppress
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -200,8 +201,30 @@ def test_an_error_names_the_line_and_what_would_be_right(text: str, line: int, r
 @pytest.mark.parametrize("sender", ["", TLS + MOON])
 def test_the_mailbox_is_listed_with_what_it_says_itself(sender: str) -> None:
     (entry,) = getmail.parse(RETRIEVER + sender, "rc", ALICE).entries
-    assert entry.retriever == Retriever("pop.moon.test", None, "995", "POP3", True, "alice", Secret(b"secret"), ())
+    secret = Secret(b"secret")
+    assert entry.retriever == Retriever("pop.moon.test", None, "995", "POP3", True, "alice", secret, (), secret)
     assert (entry.origin.line, entry.patterns) == ((11, ("alice@moon.test",)) if sender else (1, ()))
+
+
+@pytest.mark.parametrize(
+    ("more", "source"),
+    [
+        ("", None),
+        ("password_command = ('pass', 'show', 'x')\n", FromCommand(("pass", "show", "x"))),
+        ("password_command = nonsense(\n", None),
+        ("[options]\nuse_netrc = yes\n", FromNetrc(("pop.moon.test",), "alice")),
+        ("[options]\nuse_netrc = yes\nnetrc_file = ~/x\n", FromNetrc(("pop.moon.test",), "alice", "~/x")),
+        ("[options]\nuse_netrc = yes\nnetrc_file = $HOME/x\n", None),
+        ("[options]\nuse_netrc = no\n", None),
+    ],
+)
+def test_the_password_of_a_mailbox_comes_from_where_getmail_looks_for_it(more: str, source: Password | None) -> None:
+    text = RETRIEVER.replace("password = secret\n", "", 1).replace("[destination]", more + "[destination]")
+    (entry,) = getmail.parse(text, "rc", ALICE).entries
+    assert entry.retriever
+    assert entry.retriever.password_source == source
+    if source:
+        assert parse(text + TLS + MOON, "rc") == (replace(account(), credentials=Credentials("alice", source)),)
 
 
 @pytest.mark.parametrize(

@@ -76,6 +76,7 @@ _PIECES = [
 @example("[a]\nb = c\n\n  d\n# e\n  f\n")
 @example("[a]\nb = c\n  \n d\n")
 @example("\ufeff[a]\n")
+@example("[::")
 def test_a_file_is_read_as_python_reads_it(text: str) -> None:
     assert ours(text) == theirs(text)
 

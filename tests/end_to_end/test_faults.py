@@ -5,7 +5,7 @@ import os
 import pwd
 import smtplib
 import ssl
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -193,37 +193,65 @@ def test_nocertcheck_goes_on_and_logs_what_is_wrong(
     assert "localhost" in sendooway.wait_for_log("certificate")
 
 
-def msmtprc(folder: Path, port: int, certificate: Certificate) -> str:
-    """The configuration with an account of msmtp that knows its smarthost by the fingerprint of this certificate."""
-    pem = certificate.certificate.read_text().partition("-----END")[0] + "-----END CERTIFICATE-----\n"
-    fingerprint = hashlib.sha256(ssl.PEM_cert_to_DER_cert(pem)).hexdigest()
+def msmtprc(folder: Path, port: int, command: str) -> str:
+    """The configuration with an account of msmtp for which this says what its smarthost has to prove."""
     file = folder / "msmtprc"
     file.touch(mode=0o600)
     file.write_text(
         f"account a\nhost localhost\nport {port}\nfrom *\nauth on\nuser {LOGIN}\npassword {PASSWORD}\ntls on\n"
-        f"tls_fingerprint {':'.join(fingerprint[place : place + 2] for place in range(0, 64, 2))}\ndomain me.test\n"
+        f"{command}\ndomain me.test\n"
     )
     return f"authBackend = none\ntimeout = 2\nsmarthostMapping = msmtp:{file}"
 
 
-def test_a_smarthost_may_be_known_by_the_fingerprint_of_its_certificate(
-    start: Start, connect: Connect, smarthosts: Smarthosts, certificates: Certificates, tmp_path: Path
+def tls_fingerprint(certificate: Certificate) -> str:
+    pem = certificate.certificate.read_text().partition("-----END")[0] + "-----END CERTIFICATE-----\n"
+    fingerprint = hashlib.sha256(ssl.PEM_cert_to_DER_cert(pem)).hexdigest()
+    return f"tls_fingerprint {':'.join(fingerprint[place : place + 2] for place in range(0, 64, 2))}"
+
+
+def tls_trust_file(certificate: Certificate) -> str:
+    return f"tls_trust_file {certificate.certificate}"
+
+
+@pytest.mark.parametrize("command", [tls_fingerprint, tls_trust_file])
+def test_a_smarthost_may_be_known_by_its_own_certificate(
+    start: Start,
+    connect: Connect,
+    smarthosts: Smarthosts,
+    certificates: Certificates,
+    tmp_path: Path,
+    command: Callable[[Certificate], str],
 ) -> None:
     smarthost = smarthosts.start(certificate="self_signed")
-    sendooway = start(msmtprc(tmp_path, smarthost.port, certificates.self_signed))
+    sendooway = start(msmtprc(tmp_path, smarthost.port, command(certificates.self_signed)))
     connect(sendooway, ME).sendmail("alice@moon.test", ["bob@mars.test"], CONTENT)
     assert [mail.complete for mail in smarthost.mails] == [True]
     assert smarthost.commands[0] == b"EHLO me.test"
 
 
-def test_a_smarthost_known_by_its_fingerprint_must_not_show_another_certificate(
-    start: Start, connect: Connect, smarthosts: Smarthosts, certificates: Certificates, tmp_path: Path
+@pytest.mark.parametrize(
+    ("command", "reason"),
+    [
+        (tls_fingerprint, b"not the one that the account's fingerprint is of"),
+        (tls_trust_file, b"unable to get local issuer"),
+        (lambda certificate: f"tls_trust_file {certificate.key}", b"cannot read trusted certificates"),
+    ],
+)
+def test_what_proves_the_name_of_other_smarthosts_is_no_proof_for_it_then(
+    start: Start,
+    connect: Connect,
+    smarthosts: Smarthosts,
+    certificates: Certificates,
+    tmp_path: Path,
+    command: Callable[[Certificate], str],
+    reason: bytes,
 ) -> None:
     smarthost = smarthosts.start(certificate="good")
-    sendooway = start(msmtprc(tmp_path, smarthost.port, certificates.self_signed))
+    sendooway = start(msmtprc(tmp_path, smarthost.port, command(certificates.self_signed)))
     code, text = connect(sendooway, ME).mail("alice@moon.test")
     assert (code, text[:5]) == (454, b"4.7.0")
-    assert b"not the one that the account's fingerprint is of" in text
+    assert reason in text
     assert smarthost.logins == []
 
 

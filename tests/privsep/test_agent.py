@@ -729,6 +729,40 @@ def test_trusted_certificates_that_cannot_be_read_refuse_mails(
     assert "ca.pem: sslCA" in answer.reason
 
 
+def msmtprc(folder: Path) -> str:
+    """A configuration with an account that trusts `ca.pem` only."""
+    (folder / "msmtprc").touch(mode=0o600)
+    (folder / "msmtprc").write_text(
+        f"account a\nhost mx.moon.test\nfrom alice@moon.test\ntls on\ntls_trust_file {folder}/ca.pem\n"
+    )
+    return f"authBackend = none\nsmarthostMapping = msmtp:{folder}/msmtprc\n"
+
+
+def test_the_trusted_certificates_of_an_account_come_with_it(start_agent: StartAgent, tmp_path: Path) -> None:
+    (tmp_path / "ca.pem").write_bytes(b"certificates")
+    agent = start_agent(msmtprc(tmp_path))
+    log_in(agent)
+    assert agent.stub.take_ca() is None
+    for _ in range(2):
+        answer = found(agent, "alice@moon.test")
+        assert (answer.own_ca, answer.fingerprint) == (True, b"")
+        assert agent.stub.take_ca() == b"certificates"
+        assert agent.stub.take_ca() is None
+    assert isinstance(agent.stub.look_up("bob@moon.test"), AccountMissing)
+
+
+@pytest.mark.parametrize("make", [lambda path: None, os.mkdir, os.mkfifo], ids=["missing", "folder", "fifo"])
+def test_the_trusted_certificates_of_an_account_have_to_be_there(
+    start_agent: StartAgent, tmp_path: Path, make: Callable[[Path], None]
+) -> None:
+    make(tmp_path / "ca.pem")
+    agent = start_agent(msmtprc(tmp_path))
+    log_in(agent)
+    answer = agent.stub.look_up("alice@moon.test")
+    assert isinstance(answer, LookUpFailed)
+    assert "ca.pem: tls_trust_file" in answer.reason
+
+
 def test_files_that_take_too_long_refuse_the_mail(
     start_agent: StartAgent, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -86,7 +86,7 @@ def test_an_address_that_no_domain_can_have_has_no_smarthost(log: Log) -> None:
 
 
 def entry(password: Secret | None, username: str = "alice") -> Entry:
-    retriever = Retriever("label", "pop.moon.test", None, "POP3", True, username, password, ())
+    retriever = Retriever("label", "pop.moon.test", None, "POP3", True, username, None, (), password)
     return Entry(Origin("rc", 3), None, retriever)
 
 
