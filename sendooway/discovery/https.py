@@ -3,6 +3,7 @@
 import io
 import ssl
 from collections.abc import Callable
+from dataclasses import dataclass
 from http.client import HTTPException, HTTPResponse
 from typing import cast
 from urllib.parse import urljoin, urlsplit
@@ -30,31 +31,44 @@ def fetch(
     """
     for _ in range(1 + MOST_REDIRECTIONS):
         parts = urlsplit(url)
-        host, path = parts.hostname or "", parts.path or "/"
-        if parts.query:
-            path += f"?{parts.query}"
+        path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         try:
-            octets = _exchange(host, path, most_octets, deadline, context, resolve)
-            response = HTTPResponse(cast("ssl.SSLSocket", _Received(octets)))
-            response.begin()
-            if response.status in _REDIRECTIONS:
-                url = urljoin(url, response.getheader("Location", ""))
-                if reason := _why_not(url, domain):
-                    return Absent(f"redirects {reason}")
-                continue
-            if response.status != 200:
-                return Absent(f"answers {response.status}")
-            if (response.length or 0) > most_octets or len(document := response.read()) > most_octets:
-                return Absent(f"is longer than {most_octets} octets")
-            return document
+            octets = _exchange(parts.hostname or "", path, most_octets, deadline, context, resolve)
         except tls.CertificateError as error:
             return Absent(f"its certificate is not valid: {error}")
         except (DialError, TimeoutError, ConnectionLost, tls.TlsError) as error:
             return Unreachable(str(error))
-        # ValueError: numbers and URLs that are none.
-        except (HTTPException, ValueError) as error:
-            return Absent(f"is no HTTP: {type(error).__name__}")
+        answer = read_response(octets, url, domain, most_octets)
+        if not isinstance(answer, Redirection):
+            return answer
+        url = answer.url
     return Absent(f"redirects more than {MOST_REDIRECTIONS} times")
+
+
+@dataclass(frozen=True)
+class Redirection:
+    """To an https URL within the domain."""
+
+    url: str
+
+
+def read_response(octets: bytes, url: str, domain: str, most_octets: int) -> bytes | Absent | Redirection:
+    """What all that has come from the server of an URL means."""
+    try:
+        response = HTTPResponse(cast("ssl.SSLSocket", _Received(octets)))
+        response.begin()
+        if response.status in _REDIRECTIONS:
+            target = urljoin(url, response.getheader("Location", ""))
+            reason = _why_not(target, domain)
+            return Absent(f"redirects {reason}") if reason else Redirection(target)
+        if response.status != 200:
+            return Absent(f"answers {response.status}")
+        if (response.length or 0) > most_octets or len(document := response.read()) > most_octets:
+            return Absent(f"is longer than {most_octets} octets")
+        return document
+    # ValueError: numbers and URLs that are none; OverflowError: pieces of absurd lengths.
+    except (HTTPException, ValueError, OverflowError) as error:
+        return Absent(f"is no HTTP: {type(error).__name__}")
 
 
 class _Received:

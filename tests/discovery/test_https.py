@@ -6,10 +6,12 @@ import time
 from collections.abc import Mapping
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 from servers.certificates import Certificate, Certificates
 from servers.web import Handler, Page, WebServer
 
-from sendooway.discovery.https import fetch
+from sendooway.discovery.https import Redirection, fetch, read_response
 from sendooway.discovery.search import Absent, Unreachable
 from sendooway.net import tls
 from sendooway.net.deadline import Deadline
@@ -148,3 +150,29 @@ def test_a_server_without_a_valid_certificate_is_not_asked(
     assert isinstance(answer, Absent)
     assert answer.reason.startswith("its certificate is not valid: ")
     assert asked == []
+
+
+RESPONSES = st.sampled_from(
+    [
+        b"HTTP/1.0 200 OK\r\nContent-Length: 4\r\n\r\n<a/>",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\n<a/>\r\n0\r\n\r\n",
+        b"HTTP/1.1 302 Found\r\nLocation: https://www.moon.test/x?y\r\n\r\n",
+        b"HTTP/1.1 301 Moved\r\nLocation: //[::1]:x/\r\n\r\n",
+        b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\n\r\nx",
+    ]
+)
+PIECES = st.sampled_from([b"\r\n", b"\0", b"\xff", b":", b"//", b"@", b"[", b"]", b"%00", b" ", b"9" * 30])
+
+
+@example(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\n", [(47, 0, b"9" * 30)])
+@given(RESPONSES, st.lists(st.tuples(st.integers(0, 80), st.integers(0, 3), PIECES), max_size=4))
+def test_any_octets_are_a_document_or_none_and_never_lead_out_of_the_domain(
+    octets: bytes, changes: list[tuple[int, int, bytes]]
+) -> None:
+    for place, gone, piece in changes:
+        octets = octets[:place] + piece + octets[place + gone :]
+    answer = read_response(octets, URL, "moon.test", LIMIT)
+    if isinstance(answer, Redirection):
+        host = answer.url.removeprefix("https://").partition("/")[0].partition("?")[0].partition("#")[0]
+        assert answer.url.startswith("https://")
+        assert host.removesuffix(":443") in ("moon.test", "www.moon.test") or host.endswith(".moon.test")
