@@ -1,5 +1,6 @@
 """Tickets instead of passwords: a real KDC, real mail programs, and a smarthost that takes tickets too."""
 
+import json
 import os
 import shutil
 import smtplib
@@ -18,7 +19,7 @@ from servers import postfix as postfix_
 from servers.certificates import Certificates
 from servers.postfix import Postfix, Tickets
 from servers.processes import free_port, wait_until
-from servers.program import ONE_FILE, Connect, Sendooway, Start
+from servers.program import ONE_FILE, Connect, Sendooway, Start, command
 from servers.realm import Realm
 from servers.users import User
 
@@ -557,3 +558,26 @@ def test_a_token_of_12288_octets_of_base64_is_read(run: Run, alice: User, realm:
     assert client.docmd("AUTH", "GSSAPI")[0] == 334
     assert client.docmd("A" * 12288)[0] == 535
     assert client.docmd("AUTH", "GSSAPI " + "A" * 12272)[0] == 535
+
+
+def test_check_logs_in_with_the_tickets_of_whoever_asks(
+    realm: Realm, realm_postfix: Postfix, certificates: Certificates, tmp_path: Path
+) -> None:
+    conf = tmp_path / "conf"
+    conf.touch(0o600)
+    conf.write_text(
+        f"sslCA = {certificates.authority}\n"
+        f"smarthostMapping = direct:alice@example.test localhost {realm_postfix.port} - - tls,gssapi\n"
+    )
+
+    def check(environment: dict[str, str]) -> tuple[int, dict[str, str]]:
+        done = subprocess.run(
+            command("check", "--json", "-c", conf), capture_output=True, env={**os.environ, **environment}, timeout=120
+        )
+        (report,) = json.loads(done.stdout)
+        return done.returncode, report["results"]["login"]
+
+    assert check(realm.log_in("alice", "alice-secret")) == (0, {"verdict": "good", "text": "GSSAPI", "details": ""})
+    status, login = check(realm.environment(tmp_path / "no-tickets"))
+    assert (status, login["verdict"]) == (1, "bad")
+    assert "kinit" in login["details"]
