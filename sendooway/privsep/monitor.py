@@ -242,8 +242,8 @@ class Monitor:
             current.log.error("log-not-renewed", reason=str(error))
             return
         log.error("reload-refused", reason=reason)
-        snapshot = replace(current.snapshot, memory=os.dup(current.snapshot.memory))
-        self._start(_Generation(snapshot, log, current.listeners))
+        same = replace(current.snapshot, memory=os.dup(current.snapshot.memory))
+        self._start(_Generation(same, log, current.listeners))
 
     def _refuse_reload(self, current: _Generation, reason: str) -> None:
         current.log.error("reload-refused", reason=reason)
