@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 
+from sendooway import sasl
 from sendooway.accounts.account import Account, Credentials, Origin, Unusable
 from sendooway.accounts.entry import Entry, Problem, Retriever
 from sendooway.auth.identity import Identity
@@ -145,7 +146,7 @@ def as_text(
     entries = [entry for reading in readings for entry in reading.listing.entries]
     annotated = [entry for entry in entries if entry.account]
     rows = [row for number, entry in enumerate(annotated, 1) for row in _rows(number, entry, situation)]
-    lines = table(("sender", "account", "smarthost", "security", "login", "mechanism", "file"), rows, terminal)
+    lines = table(("sender", "#", "smarthost", "security", "login", "mechanism", "file"), rows, terminal)
     if not rows:
         searched = [tilde(name, situation.user) for reading in readings for name in reading.listing.searched]
         lines = paragraph("No sender has an account. Searched: " + (", ".join(searched) or "nothing"), terminal, "  ")
@@ -161,21 +162,32 @@ def as_text(
 def _rows(number: int, entry: Entry, situation: Situation) -> list[list[Cell]]:
     account, usable = _account(entry)
     assert account
-    security = account.security.value if account.check_certificate else f"{account.security.value}, unchecked"
-    return [
-        [
-            Cell(address),
-            Cell(f"{number}"),
-            Cell(f"{account.host}:{account.port}"),
-            Cell(security, Colour.NONE if account.check_certificate else Colour.YELLOW),
-            Cell(_username(entry)),
-            Cell(" ".join(mechanisms(account, situation.settings)) or "no login")
-            if usable
-            else Cell("unusable", Colour.RED),
-            Cell(tilde(str(entry.origin), situation.user)),
-        ]
-        for address in account.patterns
+    ways = Cell(_summary(mechanisms(account, situation.settings))) if usable else Cell("unusable", Colour.RED)
+    shared = [
+        Cell(f"{number}"),
+        Cell(f"{account.host}:{account.port}"),
+        _security(account),
+        Cell(_username(entry)),
+        ways,
+        Cell(tilde(str(entry.origin), situation.user)),
     ]
+    return [[Cell(address), *shared] for address in account.patterns]
+
+
+def _security(account: Account) -> Cell:
+    if account.certificate_sha256:
+        return Cell(f"{account.security.value}, by fingerprint")
+    if not account.check_certificate:
+        return Cell(f"{account.security.value}, unchecked", Colour.YELLOW)
+    return Cell(account.security.value)
+
+
+def _summary(mechanisms: Sequence[str]) -> str:
+    """Short, so that the table fits: all that take a password are seldom told apart."""
+    words = [name for name in mechanisms if name not in sasl.CLIENTS]
+    having = [name for name in mechanisms if name in sasl.CLIENTS]
+    words += ["password"] if len(having) == len(sasl.CLIENTS) else having
+    return " ".join(words) or "no login"
 
 
 def _mailbox(entry: Entry, user: Identity) -> list[Cell]:

@@ -44,11 +44,10 @@ def test_every_identity_is_in_the_table(rc: Path, capsys: pytest.CaptureFixture[
     out, err = capsys.readouterr()
     assert err == ""
     words = [line.split() for line in out.splitlines()]
-    mechanisms = ["CRAM-MD5", "PLAIN", "LOGIN"]
-    assert words[0] == ["SENDER", "ACCOUNT", "SMARTHOST", "SECURITY", "LOGIN", "MECHANISM", "FILE"]
+    assert words[0] == ["SENDER", "#", "SMARTHOST", "SECURITY", "LOGIN", "MECHANISM", "FILE"]
     assert words[1:4] == [
-        ["alice@moon.test", "1", "mx.moon.test:587", "starttls", "alice", *mechanisms, f"{rc}:3"],
-        ["*@alice.moon.test", "1", "mx.moon.test:587", "starttls", "alice", *mechanisms, f"{rc}:3"],
+        ["alice@moon.test", "1", "mx.moon.test:587", "starttls", "alice", "password", f"{rc}:3"],
+        ["*@alice.moon.test", "1", "mx.moon.test:587", "starttls", "alice", "password", f"{rc}:3"],
         ["carol@sun.test", "2", "mx.sun.test:465", "smtps,", "unchecked", "no", "login", f"{rc}:9"],
     ]
     assert ["mailbox.moon.test", "(POP3)", "bob", f"{rc}:7"] in words
@@ -60,7 +59,25 @@ def test_a_narrow_terminal_gets_paragraphs(
     monkeypatch.setenv("COLUMNS", "50")
     assert main(["accounts", "--source", f"fetchmail:{rc}"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[:3] == ["alice@moon.test", "  account    1", "  smarthost  mx.moon.test:587"]
+    assert lines[:3] == ["alice@moon.test", "  #          1", "  smarthost  mx.moon.test:587"]
+
+
+@pytest.mark.parametrize(
+    ("line", "options", "shown"),
+    [
+        ("", "ssl", "password"),
+        ("", "ssl,gssapi", "GSSAPI password"),
+        ("smarthostPlain = never", "ssl,gssapi", "GSSAPI CRAM-MD5 LOGIN"),
+        ("smarthostGssapi = never", "ssl,gssapi", "password"),
+        ("", "ssl,noAuth", "no login"),
+    ],
+)
+def test_the_mechanisms_are_those_that_may_log_in(
+    conf: Path, line: str, options: str, shown: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    conf.write_text(f"{line}\nsmarthostMapping = direct:*@moon.test h.test 465 me secret {options}\n")
+    assert main(["accounts", "-c", str(conf)]) == 0
+    assert f"  {shown}  " in capsys.readouterr().out
 
 
 def test_json_has_one_object_an_entry_in_file_order(rc: Path, capsys: pytest.CaptureFixture[str]) -> None:
