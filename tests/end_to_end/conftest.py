@@ -38,6 +38,15 @@ def basic_configuration(certificates: Certificates) -> str:
     )
 
 
+def is_served(sendooway: Sendooway, connect: Connect, user: tuple[str, str]) -> bool:
+    """Whether one more client can log in now."""
+    try:
+        connect(sendooway, user).quit()
+    except (OSError, smtplib.SMTPException):
+        return False
+    return True
+
+
 @pytest.fixture
 def alice_with_two_identities(alice: User, postfix: Postfix) -> User:
     """alice@moon.test in a .fetchmailrc (STARTTLS), alice@sun.test in a getmailrc (implicit TLS)."""

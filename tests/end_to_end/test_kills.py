@@ -13,9 +13,10 @@ import time
 from pathlib import Path
 
 import pytest
+from end_to_end.conftest import is_served
 from end_to_end.messages import HEADER
 from servers.processes import accepts, wait_until
-from servers.program import Connect, Sendooway, Start
+from servers.program import Connect, Start
 from servers.scripted import Answer, Fault, ScriptedSmarthost, Stage
 
 pytestmark = pytest.mark.slow
@@ -95,7 +96,7 @@ def test_a_process_that_is_killed_in_the_middle_of_a_mail(
         if role == "monitor":
             wait_until(lambda: not accepts(sendooway.port), "the end of listening", 2)
         else:
-            wait_until(lambda: is_served(sendooway, connect), "service again", 5)
+            wait_until(lambda: is_served(sendooway, connect, ME), "service again", 5)
             assert time.monotonic() - killed < 5
             assert others <= {status.pid for name in ("proxy", "monitor") for status in sendooway.role(name)}
         for step in MOMENTS[number + 1 :]:
@@ -120,14 +121,6 @@ def test_a_process_that_is_killed_in_the_middle_of_a_mail(
         client.smtp.close()
 
 
-def is_served(sendooway: Sendooway, connect: Connect) -> bool:
-    try:
-        connect(sendooway, ME).quit()
-    except (OSError, smtplib.SMTPException):
-        return False
-    return True
-
-
 def test_after_the_death_of_all_a_new_server_serves_at_once(start: Start, connect: Connect, tmp_path: Path) -> None:
     sendooway = start("authBackend = none\n")
     sendooway.expected_status = -signal.SIGKILL
@@ -137,7 +130,7 @@ def test_after_the_death_of_all_a_new_server_serves_at_once(start: Start, connec
     sendooway.process.wait()
     begin = time.monotonic()
     again = start("authBackend = none\n", port=sendooway.port)
-    assert is_served(again, connect)
+    assert is_served(again, connect, ME)
     assert time.monotonic() - begin < 10
 
 

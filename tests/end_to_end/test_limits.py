@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from end_to_end.conftest import is_served
 from end_to_end.messages import HEADER
 from servers.processes import free_port, wait_until
 from servers.program import Connect, Sendooway, Start
@@ -45,15 +46,6 @@ def plain(user: str, password: str) -> str:
 
 def failed_login(client: smtplib.SMTP) -> int:
     return log_in(client, "nobody-here", "wrong")[0]
-
-
-def is_served(sendooway: Sendooway, connect: Connect) -> bool:
-    """A place may be free a moment after its session has ended."""
-    try:
-        client = connect(sendooway)
-    except smtplib.SMTPConnectError:
-        return False
-    return log_in(client, *ME)[0] == 235
 
 
 def test_recipients_of_a_mail(start: Start, connect: Connect) -> None:
@@ -141,7 +133,7 @@ def test_connections_in_all(start: Start, connect: Connect) -> None:
     assert (refusal.value.smtp_code, refusal.value.smtp_error[:5]) == (421, b"4.3.2")
     sendooway.wait_for_log("connection-refused", "limit=maxSessions")
     first.quit()
-    wait_until(lambda: is_served(sendooway, connect), "a place for one more")
+    wait_until(lambda: is_served(sendooway, connect, ME), "a place for one more")
 
 
 @pytest.fixture

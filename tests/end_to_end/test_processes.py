@@ -21,12 +21,6 @@ ME = (pwd.getpwuid(os.geteuid()).pw_name, "not checked")
 MAPPING = "authBackend = none\nsmarthostMapping = direct:alice@moon.test localhost {port} - - noAuth"
 
 
-def only(sendooway: Sendooway, role: str) -> int:
-    found = sendooway.role(role)
-    assert len(found) == 1, (found, sendooway.log)
-    return found[0].pid
-
-
 def test_the_agent_of_a_logged_in_session_is_that_user_for_good(start: Start, connect: Connect, alice: User) -> None:
     sendooway = start()
     connect(sendooway, alice)
@@ -86,14 +80,20 @@ def test_sigterm_without_sessions_ends_at_once(start: Start) -> None:
     assert time.monotonic() - begin < 5
 
 
+def within_a_message(sendooway: Sendooway, connect: Connect) -> smtplib.SMTP:
+    """A client that has sent a part of one."""
+    client = connect(sendooway, ME)
+    client.mail("alice@moon.test")
+    client.rcpt("bob@mars.test")
+    assert client.docmd("DATA")[0] == 354
+    client.send(CONTENT)
+    return client
+
+
 def test_sigterm_lets_a_running_mail_finish(start: Start, connect: Connect) -> None:
     with ScriptedSmarthost() as smarthost:
         sendooway = start(MAPPING.format(port=smarthost.port))
-        client = connect(sendooway, ME)
-        client.mail("alice@moon.test")
-        client.rcpt("bob@mars.test")
-        assert client.docmd("DATA")[0] == 354
-        client.send(CONTENT)
+        client = within_a_message(sendooway, connect)
         sendooway.process.send_signal(signal.SIGTERM)
         wait_until(lambda: not accepts(sendooway.port), "the end of listening")
         assert sendooway.process.poll() is None
@@ -107,11 +107,7 @@ def test_sigterm_lets_a_running_mail_finish(start: Start, connect: Connect) -> N
 def test_a_new_server_takes_over_while_the_sessions_of_the_old_one_end(start: Start, connect: Connect) -> None:
     with ScriptedSmarthost() as smarthost:
         old = start(MAPPING.format(port=smarthost.port))
-        client = connect(old, ME)
-        client.mail("alice@moon.test")
-        client.rcpt("bob@mars.test")
-        assert client.docmd("DATA")[0] == 354
-        client.send(CONTENT)
+        client = within_a_message(old, connect)
         old.process.send_signal(signal.SIGTERM)
         wait_until(lambda: not accepts(old.port), "the end of listening")
         new = start(MAPPING.format(port=smarthost.port), port=old.port)
@@ -165,21 +161,21 @@ def test_sighup_opens_the_log_file_again(start: Start, connect: Connect) -> None
 def test_a_killed_proxy_is_replaced_within_a_second(start: Start, connect: Connect, tls: ssl.SSLContext) -> None:
     sendooway = start("authBackend = none")
     client = connect(sendooway, ME)
-    proxy, agent = only(sendooway, "proxy"), only(sendooway, "agent")
+    proxy, agent = sendooway.only("proxy"), sendooway.only("agent")
     os.kill(proxy, signal.SIGKILL)
     wait_until_gone([proxy, agent], 2)
     with pytest.raises((smtplib.SMTPServerDisconnected, OSError)):
         client.noop()
     wait_until(lambda: sendooway.role("proxy"), "a new proxy", 2)
     assert connect(sendooway, ME).noop()[0] == 250
-    assert only(sendooway, "proxy") != proxy
+    assert sendooway.only("proxy") != proxy
 
 
 def test_a_killed_agent_ends_its_session_with_421_and_no_other(start: Start, connect: Connect) -> None:
     with ScriptedSmarthost() as smarthost:
         sendooway = start(MAPPING.format(port=smarthost.port))
         first = connect(sendooway, ME)
-        agent = only(sendooway, "agent")
+        agent = sendooway.only("agent")
         second = connect(sendooway, ME)
         os.kill(agent, signal.SIGKILL)
         wait_until(lambda: not is_running(agent), "the end of the agent")

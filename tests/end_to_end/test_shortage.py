@@ -13,6 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from end_to_end.conftest import is_served
 from end_to_end.messages import HEADER
 from servers.processes import read_status, wait_until
 from servers.program import Connect, Sendooway, Start, command
@@ -22,11 +23,6 @@ pytestmark = pytest.mark.slow
 
 CONTENT = HEADER + b"Hello.\r\n"
 ME = (pwd.getpwuid(os.geteuid()).pw_name, "not checked")
-
-
-def only(sendooway: Sendooway, role: str) -> int:
-    (found,) = sendooway.role(role)
-    return found.pid
 
 
 def seconds_of_processor(pid: int) -> float:
@@ -107,7 +103,7 @@ def test_a_proxy_short_of_descriptors_answers_421_and_recovers(
     monkeypatch.setenv("SENDOOWAY_PROGRAM", str(program))
     sendooway = start("authBackend = none\n")
     served = connect(sendooway, ME)
-    proxy = only(sendooway, "proxy")
+    proxy = sendooway.only("proxy")
     clients, greetings = [], []
     for _ in range(60):
         clients.append(socket.create_connection(("localhost", sendooway.port), 30))
@@ -127,15 +123,15 @@ def test_a_proxy_short_of_descriptors_answers_421_and_recovers(
     assert seconds_of_processor(proxy) - before < 1
     for client in (*clients, *waiting):
         client.close()
-    wait_until(lambda: is_served(sendooway, connect), "service again", 30)
-    assert only(sendooway, "proxy") == proxy
+    wait_until(lambda: is_served(sendooway, connect, ME), "service again", 30)
+    assert sendooway.only("proxy") == proxy
     sendooway.wait_for_log("accept-failed", "Too many open files")
 
 
 def test_a_monitor_short_of_descriptors_ends_no_proxy_and_recovers(start: Start, connect: Connect) -> None:
     sendooway = start("authBackend = none\n")
     served = connect(sendooway, ME)
-    proxy, monitor = only(sendooway, "proxy"), sendooway.process.pid
+    proxy, monitor = sendooway.only("proxy"), sendooway.process.pid
     limits = resource.prlimit(monitor, resource.RLIMIT_NOFILE)
     for room in range(4):
         lowest_free = next(n for n in range(1000) if not os.path.lexists(f"/proc/{monitor}/fd/{n}"))
@@ -147,14 +143,6 @@ def test_a_monitor_short_of_descriptors_ends_no_proxy_and_recovers(start: Start,
         resource.prlimit(monitor, resource.RLIMIT_NOFILE, limits)
     assert "no-agent" in sendooway.log
     assert served.noop()[0] == 250
-    assert is_served(sendooway, connect)
-    assert only(sendooway, "proxy") == proxy
+    assert is_served(sendooway, connect, ME)
+    assert sendooway.only("proxy") == proxy
     assert read_status(monitor)
-
-
-def is_served(sendooway: Sendooway, connect: Connect) -> bool:
-    try:
-        connect(sendooway, ME).quit()
-    except (OSError, smtplib.SMTPException):
-        return False
-    return True

@@ -125,6 +125,12 @@ class Sendooway:
         """The monitor (or, where it serves one connection, the first process) and all that it began."""
         return [self.process.pid, *descendants(self.process.pid)]
 
+    def only(self, role: str) -> int:
+        """The process of a role that there is once."""
+        found = self.role(role)
+        assert len(found) == 1, (found, self.log)
+        return found[0].pid
+
     def role(self, name: str) -> list[Status]:
         """The running processes whose title says `[NAME`: monitor, proxy, agent."""
         return [read_status(pid) for pid in self.processes() if f"[{name}" in title(pid)]
