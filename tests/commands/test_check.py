@@ -1,6 +1,8 @@
 """`sendooway check` against smarthosts that are fine, and against others."""
 
 import json
+import os
+import pty
 import re
 import signal
 import socket
@@ -243,6 +245,22 @@ def test_a_file_that_cannot_be_used_ends_with_65(
 
 def test_without_any_account_nothing_is_well(world: World) -> None:
     assert world.ask() == 1
+
+
+def test_on_a_terminal_it_tells_how_far_it_is(world: World, tmp_path: Path) -> None:
+    world.smarthost("a@moon.test", "tls")
+    screen, terminal = pty.openpty()
+    try:
+        argv = [sys.executable, "-m", "sendooway", "check", "--json", "-c", str(tmp_path / "conf")]
+        done = subprocess.run(argv, stdout=subprocess.PIPE, stderr=terminal, timeout=120, check=True)
+        shown = os.read(screen, 65536).decode()
+    finally:
+        os.close(terminal)
+        os.close(screen)
+    for line in ("0 of 1 done; a@moon.test (IPv6)", "0 of 1 done; a@moon.test (login)", "1 of 1 done"):
+        assert f"\r\x1b[K{line}" in shown
+    assert shown.endswith("\r\x1b[K")
+    assert json.loads(done.stdout)[0]["good"]
 
 
 def test_an_interrupt_ends_it_at_once(world: World, tmp_path: Path) -> None:
