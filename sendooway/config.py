@@ -124,6 +124,7 @@ class Configuration:
     valid_users: tuple[str, ...] = ()  # names and %groups; empty: everyone
     user_include: str = ""
     listen: tuple[Listen, ...] = ()
+    proxy_trust: tuple[str, ...] = ()  # networks, as in 192.0.2.0/24, whose hosts begin with a PROXY header
     workers: int = 1
     smarthost_idle: int = 30  # seconds; 0: connections to smarthosts end with their session
     run_as: str = ""  # empty: sendooway, else nobody with a warning
@@ -352,6 +353,35 @@ def _addresses(host: str) -> tuple[str, ...]:
         ) from None
 
 
+def _networks(value: str) -> tuple[str, ...]:
+    return tuple(map(_network, value.split()))
+
+
+def _network(word: str) -> str:
+    """An address is the network of that one host."""
+    import ipaddress
+
+    address, slash, length = word.partition("/")
+    try:
+        # Masks with dots and zones, which ip_network takes, are more than anybody needs to understand.
+        if "%" in address or (slash and not (length.isascii() and length.isdecimal())):
+            raise ValueError
+        network = ipaddress.ip_network(word, strict=False)
+    except ValueError:
+        raise ValueError(
+            f"has {word[:60]!r} in it, no address or network; 192.0.2.1 2001:db8::/64 would be right"
+        ) from None
+    if isinstance(network.network_address, ipaddress.IPv6Address) and network.network_address.ipv4_mapped:
+        raise ValueError(
+            f"has {word[:60]!r} in it; {network.network_address.ipv4_mapped} is an IPv4 address, write it so"
+        )
+    if network.prefixlen == 0:
+        raise ValueError(f"has {word[:60]!r} in it, which is everybody; only balancers may be believed")
+    if slash and ipaddress.ip_address(address) != network.network_address:
+        raise ValueError(f"has {word[:60]!r} in it, an address within a network; {network} or {address} would be right")
+    return str(network)
+
+
 def _mapping(value: str) -> tuple[tuple[str, Secret], ...]:
     source, _, argument = (part.strip() for part in value.partition(":"))
     if not (source.isascii() and source.isalnum() and argument):
@@ -412,6 +442,7 @@ _KEYWORDS = {
         _Keyword("validUser", "valid_users", _permitted, _Empty.DEFAULT, repeatable=True),
         _Keyword("userInclude", "user_include", _template, _Empty.DEFAULT),
         _Keyword("listen", "listen", _listen, repeatable=True),
+        _Keyword("proxyTrust", "proxy_trust", _networks, _Empty.DEFAULT, repeatable=True),
         _Keyword("smarthostIdle", "smarthost_idle", _seconds_or_none),
         _Keyword("workers", "workers", _from_one_to(WORKERS_LIMIT)),
         _Keyword("runAs", "run_as", _word, _Empty.DEFAULT),

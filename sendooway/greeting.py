@@ -4,8 +4,9 @@ A super-server starts a process for each connection, and its client waits. Most 
 one line, so a process of its own says it meanwhile: it looks into the configuration, which may hold passwords that the
 process that becomes the proxy must never have in its memory, gives up its rights for good, and writes the line.
 
-Where that is not so simple (TLS from the first octet, a value that looks wrong) it says nothing. Then the session
-greets, or what is wrong is reported. So nothing here reports errors, and nothing may be imported that takes long.
+Where that is not so simple (TLS from the first octet, a balancer that may have to speak first, a value that looks
+wrong) it says nothing. Then the session greets, or what is wrong is reported. So nothing here reports errors, and
+nothing may be imported that takes long.
 """
 
 import os
@@ -108,11 +109,14 @@ def _read(path: str) -> str:
 def scan(text: str) -> tuple[str, str]:
     """Of a configuration the values of `localname` and `runAs`, empty for their defaults.
 
-    Raises Unclear if one of them looks wrong. A configuration that is wrong elsewhere is not found out.
+    Raises Unclear if one of them looks wrong, or if `proxyTrust` has one. A configuration that is wrong elsewhere is
+    not found out.
     """
     values = {"localname": "", "runas": ""}
     for each in assignment.lines(text):
         keyword, _, value = assignment.split(each)
+        if keyword.lower() == "proxytrust" and value:
+            raise Unclear
         if keyword.lower() in values:
             values[keyword.lower()] = value
     localname, run_as = values.values()

@@ -14,8 +14,11 @@ from sendooway.config import Configuration, Encryption, Listen, is_loopback
 from sendooway.greeting import Greeter
 from sendooway.log import Log
 from sendooway.net import tls
-from sendooway.net.stream import PipeTransport, SocketTransport, Stream, Transport
+from sendooway.net.balancer import receive_told
+from sendooway.net.proxy_protocol import HeaderError
+from sendooway.net.stream import PipeTransport, SocketTransport, Stopping, Stream, Transport
 from sendooway.net.tls import TlsError
+from sendooway.net.trust import Trust, client_address
 from sendooway.options import Options
 from sendooway.pool import Pool
 from sendooway.privsep import kernel, privileges, process
@@ -52,20 +55,31 @@ def serve(
     """Serve connections, until SIGUSR1 or SIGTERM and the end of the last session. Raises ProxyError before that."""
     # Which a connection on standard input does not need.
     from sendooway.net import listener
-    from sendooway.net.places import Place
+    from sendooway.net.places import Full, Place
 
     contexts = _load(configuration, options)
     _give_up_rights(_user(configuration, log), log, outlive_parent=False)
     signals = _receive_signals()
     pool = Pool(configuration.smarthost_idle)
     shared = _shared(configuration, options, contexts, monitor, log, pool, signals)
+    balancers = Trust(configuration.proxy_trust)
 
     def begin(sock: socket.socket, listen: Listen, place: Place) -> Session | None:
         address = peer_address(sock.fileno())
         if address is None:
             return None
         stream = Stream(SocketTransport(sock), signals.stop)
-        return Session(shared, stream, _peer(address, tls=listen.tls), logged_in=place.logged_in)
+        peer = _meet(stream, address, balancers, log, tls=listen.tls)
+        if peer is None:
+            return None
+        try:
+            place.move(listener.source(peer.address))
+        except Full as full:
+            log.warning("connection-refused", rip=peer.address, limit=str(full))
+            refuse(sock, listen)
+            stream.close()
+            return None
+        return Session(shared, stream, peer, logged_in=place.logged_in)
 
     def refuse(sock: socket.socket, listen: Listen) -> None:
         if not listen.tls:
@@ -85,12 +99,19 @@ def serve_standard_streams(
     kernel.set_title("sendooway [proxy]")
     contexts = _load(configuration, options)
     user = _user(configuration, log)
-    transport, peer = _open_standard_streams(options)
+    transport, address = _open_standard_streams()
     # What started us, a super-server or a shell, may go before the session does.
     _give_up_rights(user, log, outlive_parent=True)
     signals = _receive_signals(signal.SIGINT)  # ^C of the person who types
     shared = _shared(configuration, options, contexts, monitor, log, Pool(0), signals)
-    session = Session(shared, Stream(transport, signals.stop), peer, greeted=greeter.said())
+    stream = Stream(transport, signals.stop)
+    if address is None:
+        peer: Peer | None = Peer("", local=True, can_tls=False, lf_ends_line=True)
+    else:
+        peer = _meet(stream, address, Trust(configuration.proxy_trust), log, tls=options.tls)
+    if peer is None:
+        return
+    session = Session(shared, stream, peer, greeted=greeter.said())
     while session.run() is not None:
         pass
 
@@ -169,19 +190,30 @@ def _shared(
     return Proxy(configuration, server_context, client_context, monitor, log, pool, signals.stop)
 
 
-def _peer(address: str, *, tls: bool) -> Peer:
+def _meet(stream: Stream, address: str, balancers: Trust, log: Log, *, tls: bool) -> Peer | None:
+    """Who is there, if the other end of the connection is `address`, see `request.peer_address`.
+
+    None where a balancer does not say whose connection it is: then it is closed, and that logged.
+    """
     if address == LOCAL:
         return Peer("", local=True, tls=tls)
-    return Peer(address, is_loopback(address), tls=tls)
+    if address not in balancers:
+        return Peer(address, is_loopback(address), tls=tls)
+    try:
+        client = client_address(receive_told(stream), address)
+    except (HeaderError, Stopping) as error:
+        log.warning("balancer-refused", rip=address, reason=str(error) or "the server stops")
+        stream.close()
+        return None
+    return Peer(client, is_loopback(client), balancer="" if client == address else address, tls=tls)
 
 
-def _open_standard_streams(options: Options) -> tuple[Transport, Peer]:
-    """The connection, on descriptors of its own; what reads or writes 0 and 1 then gets nothing of it."""
+def _open_standard_streams() -> tuple[Transport, str | None]:
+    """The connection, on descriptors of its own; what reads or writes 0 and 1 then gets nothing of it. And the address
+    at its other end, see `request.peer_address`; None where it is no socket."""
     reading, writing = os.dup(0), os.dup(1)
     process.point_at_null(0, 1)
     if not stat.S_ISSOCK(os.fstat(reading).st_mode) or not os.path.sameopenfile(reading, writing):
-        peer = Peer("", local=True, can_tls=False, lf_ends_line=True)
-        return PipeTransport(reading, writing), peer
+        return PipeTransport(reading, writing), None
     os.close(writing)
-    address = peer_address(reading)
-    return SocketTransport(socket.socket(fileno=reading)), _peer(address or LOCAL, tls=options.tls)
+    return SocketTransport(socket.socket(fileno=reading)), peer_address(reading) or LOCAL

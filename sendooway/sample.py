@@ -11,6 +11,10 @@ SAMPLE = """\
 # Repeatable. Without it, -b says where, or standard input is the connection.
 #listen = *:587
 
+# TCP balancers, as in 192.0.2.1 2001:db8::/64, apart by blanks: each connection
+# from there begins with a header of the PROXY protocol. Repeatable.
+#proxyTrust =
+
 # How many processes share the work.
 #workers = 1
 

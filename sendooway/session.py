@@ -82,12 +82,14 @@ class Proxy:
 class Peer:
     """Who is at the other end. `address` is empty where there is no network between us, as with pipes.
 
-    `local` is true for loopback too. With `tls` the connection begins with a handshake; `can_tls`: it is a socket, so
+    `local` is true for loopback too. `balancer` is the address from which a balancer told `address`, empty where the
+    connection itself does. With `tls` the connection begins with a handshake; `can_tls`: it is a socket, so
     that STARTTLS is possible. `lf_ends_line`: people type and scripts echo.
     """
 
     address: str
     local: bool
+    balancer: str = ""
     tls: bool = False
     can_tls: bool = True
     lf_ends_line: bool = False
@@ -199,7 +201,7 @@ class Session:
         return then or None
 
     def _greet(self) -> bool:
-        self._log.event("connect", rip=self._peer.address or None)
+        self._log.event("connect", rip=self._peer.address or None, balancer=self._peer.balancer or None)
         if self._peer.tls:
             self._start_tls()
         if not self._greeted:
@@ -304,7 +306,8 @@ class Session:
     def _log_in(self, mechanism: str, initial_response: bytes | None) -> bool | Pause:
         if self._agent is None:
             patience = self._proxy.configuration.login_timeout
-            self._agent = Agent.request(self._proxy.monitor, self.id, self._client, patience)
+            told = self._peer.address if self._peer.balancer else ""
+            self._agent = Agent.request(self._proxy.monitor, self.id, self._client, patience, told=told)
         return self._answer_login(self._agent.begin_login(mechanism, initial_response))
 
     def _log_in_further(self, pause: Pause) -> bool | Pause:

@@ -128,6 +128,11 @@ ADMINISTRATOR_LINES = [
     ("listen = *:Submission", "listen", (Listen("", 587),)),
     ("listen = LOCALHOST:587", "listen", (Listen("127.0.0.1", 587), Listen("::1", 587))),
     ("listen = unix:/run/s", "listen", (Listen(path="/run/s"),)),
+    (
+        "proxyTrust = 192.0.2.7 2001:DB8:0::/64\nproxyTrust = 10.0.0.0/8 192.0.2.8/32",
+        "proxy_trust",
+        ("192.0.2.7/32", "2001:db8::/64", "10.0.0.0/8", "192.0.2.8/32"),
+    ),
     ("listen = UNIX:/run/s\nlisten = *:25", "listen", (Listen(path="/run/s"), Listen("", 25))),
     ("authMechanisms = gssapi", "auth_mechanisms", ("GSSAPI",)),
     ("authMechanisms = login, Plain GSSAPI", "auth_mechanisms", ("GSSAPI", "PLAIN", "LOGIN")),
@@ -218,6 +223,7 @@ def test_tls_may_follow_the_address_to_listen_on() -> None:
         "krb5Keytab",
         "krb5ClientKeytab",
         "authMechanisms",
+        "proxyTrust",
     ],
 )
 def test_an_empty_string_means_the_default(keyword: str) -> None:
@@ -331,8 +337,38 @@ def test_a_wrong_place_to_listen_is_refused(value: str, reason: str) -> None:
     assert reason in error.reason
 
 
-def test_a_long_wrong_value_is_not_quoted_in_full() -> None:
-    assert len(str(refusal("workers = " + "9" * 4000))) < 200
+@pytest.mark.parametrize(
+    ("word", "reason"),
+    [
+        ("*", "no address or network; 192.0.2.1 2001:db8::/64 would be right"),
+        ("balancer.example.org", "no address or network"),
+        ("192.0.2.1,", "no address or network"),
+        ("192.0.2.1:587", "no address or network"),
+        ("[2001:db8::1]", "no address or network"),
+        ("192.0.2", "no address or network"),
+        ("192.0.2.01", "no address or network"),
+        ("192.0.2.0/33", "no address or network"),
+        ("192.0.2.0/", "no address or network"),
+        ("192.0.2.0/-1", "no address or network"),
+        ("192.0.2.0/٢٤", "no address or network"),
+        ("192.0.2.0/255.255.255.0", "no address or network"),
+        ("fe80::1%eth0", "no address or network"),
+        ("192.0.2.7/24", "an address within a network; 192.0.2.0/24 or 192.0.2.7 would be right"),
+        ("::ffff:192.0.2.7", "192.0.2.7 is an IPv4 address, write it so"),
+        ("0.0.0.0/0", "which is everybody; only balancers may be believed"),
+        ("::/0", "which is everybody; only balancers may be believed"),
+    ],
+)
+def test_a_wrong_balancer_is_refused(word: str, reason: str) -> None:
+    error = refusal(f"proxyTrust = 10.0.0.1 {word}")
+    assert (error.origin, error.keyword) == (Origin("conf", 1), "proxyTrust")
+    assert f"has {word!r} in it" in error.reason
+    assert reason in error.reason
+
+
+@pytest.mark.parametrize("line", ["workers = " + "9" * 4000, "proxyTrust = " + "9" * 4000])
+def test_a_long_wrong_value_is_not_quoted_in_full(line: str) -> None:
+    assert len(str(refusal(line))) < 250
 
 
 @pytest.mark.parametrize(
@@ -505,6 +541,7 @@ def test_the_users_settings_stand_on_those_of_the_administrator() -> None:
         "ext8BitMime",
         "extMessageSize",
         "listen",
+        "proxyTrust",
         "workers",
         "runAs",
     ],
@@ -550,6 +587,7 @@ values = st.one_of(
             "alice",
             "%staff",
             "*:587",
+            "192.0.2.7",
             "unix:/s",
             "PAM",
             "none",
@@ -570,6 +608,7 @@ keywords = st.sampled_from(
         "smarthostPlain",
         "validUser",
         "listen",
+        "proxyTrust",
         "WORKERS",
         "runAs",
         "authBackend",

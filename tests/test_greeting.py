@@ -21,9 +21,13 @@ needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root has rights 
 
 # Keywords that matter and one that does not, spelt as people do, with good, odd and bad values.
 assignments = st.tuples(
-    st.sampled_from(["localname", "LocalName", "runAs", "RUNAS", "workers", "#localname", "\tlocalname", ""]),
+    st.sampled_from(
+        ["localname", "LocalName", "runAs", "RUNAS", "workers", "proxyTrust", "#localname", "\tlocalname", ""]
+    ),
     st.sampled_from(["=", " = ", "\t=", "", "=="]),
-    st.sampled_from(["", "mail.example.org", "nobody", "2", "a b", "[192.0.2.1]", "x # runAs = y", "ö", "a\x0bb", "_"]),
+    st.sampled_from(
+        ["", "mail.example.org", "nobody", "2", "a b", "192.0.2.1", "[192.0.2.1]", "x # runAs = y", "ö", "a\x0bb", "_"]
+    ),
     st.sampled_from(["", "\r", "  "]),
 ).map("".join)
 
@@ -37,8 +41,10 @@ def test_what_it_reads_is_what_the_configuration_says(text: str, mark: str) -> N
     try:
         localname, run_as = greeting.scan(mark + text)
     except greeting.Unclear:
-        assert configuration.user_settings.localname.startswith("["), "only literals are left to the session"
+        literal = configuration.user_settings.localname.startswith("[")
+        assert literal or configuration.proxy_trust, "only literals are left to the session, and balancers"
     else:
+        assert not configuration.proxy_trust
         assert (localname or "default.test", run_as) == (configuration.user_settings.localname, configuration.run_as)
 
 

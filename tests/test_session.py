@@ -32,7 +32,7 @@ class Rig:
     def agent(self) -> Channel:
         """The agent's end, when the session has asked for one."""
         message, descriptors = self.monitor.receive_descriptors(frozenset({AgentWanted}), 10)
-        return open_request(message, descriptors).end
+        return open_request(message, descriptors, ()).end
 
     def heard(self) -> list[bytes]:
         """Codes of the lines that the client has got so far."""

@@ -18,6 +18,7 @@ from sendooway.config import Configuration, Listen, is_loopback
 from sendooway.log import Log, describe
 from sendooway.net.pause import Pause
 from sendooway.net.places import Full, Place, Places
+from sendooway.net.trust import Trust
 from sendooway.net.waiting import Waiting
 
 _BACKLOG = 128
@@ -121,14 +122,18 @@ def serve(
 ) -> None:
     """Accepts until the descriptor `wake` becomes readable, closes the sockets and waits for the sessions to end.
 
-    `begin` makes the conversation on a connection, in its thread; None: nobody is there any more. `refuse` is called,
+    `begin` makes the conversation on a connection, in its thread; None: nobody is there any more. Of a connection from
+    a balancer (`proxyTrust`) it has to find out the client, and to move the place there. `refuse` is called,
     without a thread, where there are too many: it must not wait.
     """
     places = Places(limits)
     with selectors.PollSelector() as selector:
         waiting = Waiting(selector, log)
         reserve = _Reserve(wake)
-        servers = [_Server(sock, listen, begin, refuse, log, places, waiting, reserve) for sock, listen in listeners]
+        balancers = Trust(limits.proxy_trust)
+        servers = [
+            _Server(sock, listen, begin, refuse, log, places, waiting, reserve, balancers) for sock, listen in listeners
+        ]
         selector.register(wake, selectors.EVENT_READ)
         for server in servers:
             selector.register(server, selectors.EVENT_READ, server.handle_request)
@@ -230,6 +235,7 @@ class _Server(socketserver.TCPServer):
         places: Places,
         waiting: Waiting,
         reserve: _Reserve,
+        balancers: Trust,
     ) -> None:
         socketserver.BaseServer.__init__(self, sock.getsockname(), socketserver.BaseRequestHandler)
         self.socket = sock
@@ -240,6 +246,7 @@ class _Server(socketserver.TCPServer):
         self._places = places
         self._waiting = waiting
         self._reserve = reserve
+        self._balancers = balancers
 
     def get_request(self) -> tuple[socket.socket, Any]:
         try:
@@ -263,7 +270,7 @@ class _Server(socketserver.TCPServer):
 
     def process_request(self, request: Any, client_address: Any) -> None:
         try:
-            place = self._places.take(_source(client_address))
+            place = self._places.take(self._source(client_address))
         except Full as full:
             rip = client_address[0] if isinstance(client_address, tuple) else None
             self._log.warning("connection-refused", rip=rip, limit=str(full))
@@ -277,12 +284,13 @@ class _Server(socketserver.TCPServer):
             self._log.error("no-thread", reason=str(error))
             visit.end()
 
+    def _source(self, client_address: Any) -> str:
+        """Of what accept(2) says. Of UNIX sockets it says nothing, and of a balancer's clients not yet."""
+        if not isinstance(client_address, tuple) or client_address[0] in self._balancers:
+            return ""
+        return source(client_address[0])
+
     def handle_error(self, request: Any, client_address: Any) -> None:
         error = sys.exc_info()[1]
         assert error is not None  # this is called from where it is handled
         self._log.error("accept-failed", reason=describe(error))
-
-
-def _source(client_address: Any) -> str:
-    """Of what accept(2) says; of UNIX sockets, it says nothing."""
-    return source(client_address[0]) if isinstance(client_address, tuple) else ""

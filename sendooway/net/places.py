@@ -19,6 +19,10 @@ class Place:
         self.source = source
         self.newcomer = True
 
+    def move(self, source: str) -> None:
+        """From where it is may turn out only now, as a balancer tells it: until then, this machine. Raises Full."""
+        self._places.move(self, source)
+
     def logged_in(self) -> None:
         self._places.welcome(self)
 
@@ -45,20 +49,43 @@ class Places:
 
         Raises Full.
         """
-        limits = self._limits
         with self._changed:
-            if self._taken.total() >= limits.max_sessions:
+            if self._taken.total() >= self._limits.max_sessions:
                 raise Full("maxSessions")
-            newcomers = self._newcomers.total()
-            if newcomers >= limits.max_unauthenticated or (source and self._draw() < self._odds(newcomers)):
-                raise Full("maxUnauthenticated")
-            if source and self._taken[source] >= limits.max_sessions_per_client:
-                raise Full("maxSessionsPerClient")
-            if source and self._newcomers[source] >= limits.max_unauthenticated_per_client:
-                raise Full("maxUnauthenticated (a fifth of it for each client)")
-            self._taken[source] += 1
-            self._newcomers[source] += 1
+            self._admit(source)
+            self._enter(source)
             return Place(self, source)
+
+    def move(self, place: Place, source: str) -> None:
+        """A newcomer's place counts for this source instead. Raises Full; the place is left as any other."""
+        if source == place.source:
+            return
+        with self._changed:
+            self._exit(place.source)
+            try:
+                self._admit(source)
+                place.source = source
+            finally:
+                self._enter(place.source)
+
+    def _admit(self, source: str) -> None:
+        """Raises Full if no newcomer from there gets a place now."""
+        limits = self._limits
+        newcomers = self._newcomers.total()
+        if newcomers >= limits.max_unauthenticated or (source and self._draw() < self._odds(newcomers)):
+            raise Full("maxUnauthenticated")
+        if source and self._taken[source] >= limits.max_sessions_per_client:
+            raise Full("maxSessionsPerClient")
+        if source and self._newcomers[source] >= limits.max_unauthenticated_per_client:
+            raise Full("maxUnauthenticated (a fifth of it for each client)")
+
+    def _enter(self, source: str) -> None:
+        self._taken[source] += 1
+        self._newcomers[source] += 1
+
+    def _exit(self, source: str) -> None:
+        _decrease(self._taken, source)
+        _decrease(self._newcomers, source)
 
     def _odds(self, newcomers: int) -> float:
         """That one newcomer more is turned away: 0.3 from three in ten on, and rising from there to 1."""

@@ -57,9 +57,10 @@ class SocketTransport:
             # One write is one reply or one batch: nothing is gained by holding it back (RFC 9293, 3.7.4).
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
-    def receive_now(self) -> bytes | None:
+    def receive_now(self, limit: int = RECEIVE_OCTETS, flags: int = 0) -> bytes | None:
+        """At most `limit` octets; with the `flags` of recv(2)."""
         try:
-            return self.socket.recv(RECEIVE_OCTETS)
+            return self.socket.recv(limit, flags)
         except BlockingIOError:
             return None
         except OSError as error:

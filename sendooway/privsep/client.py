@@ -59,8 +59,11 @@ class Agent:
         self._own_ca: bytes | None = None
 
     @classmethod
-    def request(cls, monitor: Channel, session: str, client: Stream, login_timeout: float) -> "Agent":
-        """Ask the monitor for an agent, which reads the client's address from the connection itself.
+    def request(
+        cls, monitor: Channel, session: str, client: Stream, login_timeout: float, *, told: str = ""
+    ) -> "Agent":
+        """Ask the monitor for an agent. It reads the address of `client` from the connection itself, unless a balancer,
+        which it trusts too, has `told` another.
 
         Raises AgentError; a monitor that refuses is noticed at the first question.
         """
@@ -69,7 +72,7 @@ class Agent:
         except OSError as error:
             raise AgentError(f"no channel to an agent: {error.strerror}") from error
         try:
-            monitor.send(AgentWanted(session), (theirs.fileno(), client.transport.descriptors()[0]))
+            monitor.send(AgentWanted(session, told), (theirs.fileno(), client.transport.descriptors()[0]))
         except (ChannelClosed, OSError) as error:
             ours.close()
             raise AgentError("the monitor cannot be asked for an agent") from error

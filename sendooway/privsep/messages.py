@@ -46,9 +46,13 @@ class ProxyReady:
 
 @dataclass(frozen=True)
 class AgentWanted:
-    """Fork an agent for the session of this id. Descriptors travel beside it."""
+    """Fork an agent for the session of this id. Descriptors travel beside it.
+
+    `client` is the numeric address that a balancer has told; empty where the connection's own address counts.
+    """
 
     session: str
+    client: str
 
 
 @dataclass(frozen=True)

@@ -276,7 +276,9 @@ class Monitor:
                     elif proxy.generation is self._current:
                         self._manager.status(self._current.describe())
                 case _:
-                    self._agents.start(open_request(message, descriptors), proxy.generation.snapshot, self._log)
+                    taken = proxy.generation.snapshot
+                    request = open_request(message, descriptors, taken.configuration.proxy_trust)
+                    self._agents.start(request, taken, self._log)
         except ProtocolError as error:
             proxy.generation.log.error("proxy-misbehaves", process=proxy.pid, reason=str(error))
             self._kill(proxy)

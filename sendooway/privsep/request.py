@@ -3,8 +3,11 @@
 import errno
 import os
 import socket
+from collections.abc import Sequence
 from dataclasses import dataclass
+from ipaddress import ip_address
 
+from sendooway.net.trust import Trust, client_address
 from sendooway.privsep.channel import Channel
 from sendooway.privsep.messages import AgentWanted, Message, ProtocolError
 
@@ -15,7 +18,8 @@ LOCAL = "local"
 class Request:
     """An agent is wanted: `end` is its end of the channel, `client` the address of the session's client.
 
-    The address is numeric, LOCAL where there is no network between us, None where nobody is there any more.
+    The address is numeric, the connection's own or what a balancer told; LOCAL where there is no network between us,
+    None where nobody is there any more.
     """
 
     end: Channel
@@ -23,15 +27,18 @@ class Request:
     client: str | None
 
 
-def open_request(message: Message, descriptors: list[int]) -> Request:
+def open_request(message: Message, descriptors: list[int], trust: Sequence[str]) -> Request:
     """Check an AgentWanted and the descriptors beside it. All of them are used up: `end` is the only one left open.
+
+    Another address than the connection's own is believed only where that is in one of the networks of `trust`.
 
     Raises ProtocolError for anything else, and leaves none open.
     """
     try:
         match message, descriptors:
-            case AgentWanted(session), [_, client] if _is_id(session):
-                return Request(_open_channel(descriptors.pop(0)), session, peer_address(client))
+            case AgentWanted(session, told), [_, client] if _is_id(session):
+                address = _client_address(told, peer_address(client), Trust(trust))
+                return Request(_open_channel(descriptors.pop(0)), session, address)
             case _:
                 raise ProtocolError("an AgentWanted that cannot be meant")
     finally:
@@ -56,6 +63,23 @@ def peer_address(descriptor: int) -> str | None:
         sock.detach()
     # An IPv4 address in IPv6's clothes (RFC 4291, 2.5.5.2); the zone behind `%` is our own name for an interface.
     return address.removeprefix("::ffff:").partition("%")[0]
+
+
+def _client_address(told: str, peer: str | None, trust: Trust) -> str | None:
+    """Of whom the connection is. Raises ProtocolError for what no balancer there can have told."""
+    if not told or peer is None:
+        return peer
+    if peer == LOCAL or peer not in trust or not _is_address(told) or client_address(told, peer) != told:
+        raise ProtocolError("an AgentWanted with an address that nobody has told")
+    return told
+
+
+def _is_address(told: str) -> bool:
+    """In the one form that addresses have in the log, where zones name interfaces of ours."""
+    try:
+        return str(ip_address(told)) == told and "%" not in told
+    except ValueError:
+        return False
 
 
 def _is_id(session: str) -> bool:

@@ -80,7 +80,7 @@ def _run(
         log.error("no-logins", reason=str(error))
     try:
         message, descriptors = monitor_end.receive_descriptors(frozenset({AgentWanted}), None)
-        request = open_request(message, descriptors)
+        request = open_request(message, descriptors, taken.configuration.proxy_trust)
     except ChannelClosed:
         return 0
     except ProtocolError as error:

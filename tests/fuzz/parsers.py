@@ -7,6 +7,7 @@ Sources of accounts are taken from the program's own table: a new one is fuzzed 
 """
 
 from collections.abc import Callable
+from ipaddress import ip_address
 from random import Random
 from time import thread_time
 
@@ -18,6 +19,7 @@ from sendooway.accounts.account import AccountsError, NoAccount, Origin
 from sendooway.accounts.user_file import UserFiles
 from sendooway.auth.identity import Identity
 from sendooway.config import ConfigurationError, UserSettings
+from sendooway.net import proxy_protocol
 from sendooway.privsep import messages
 from sendooway.secret import Secret
 from sendooway.smtp import command
@@ -166,6 +168,22 @@ def _command(octets: bytes) -> None:
         require(again == mail, "parse does not undo format", line, formatted)
 
 
+def _proxy_header(octets: bytes) -> None:
+    """Nothing is said before there is enough, and nothing else afterwards."""
+    try:
+        header = proxy_protocol.parse(octets)
+    except proxy_protocol.HeaderError as error:
+        require(len(str(error)) < 80, "the error quotes the header", str(error))
+        return
+    if header is None:
+        require(len(octets) < proxy_protocol.LIMIT, "it waits for more than a header can have", octets)
+        return
+    require(header.length <= len(octets), "a header longer than what came", header)
+    require(header.client is None or str(ip_address(header.client)) == header.client, "no address", header)
+    require(proxy_protocol.parse(octets[: header.length]) == header, "it read on behind the header", octets)
+    require(proxy_protocol.parse(octets[: header.length - 1]) is None, "it did not need all of it", octets)
+
+
 PARSERS: dict[str, Callable[[bytes], None]] = {
     "configuration": _configuration,
     "user-include": _user_include,
@@ -173,6 +191,7 @@ PARSERS: dict[str, Callable[[bytes], None]] = {
     "message": _message,
     "reply": _reply,
     "command": _command,
+    "proxy-header": _proxy_header,
 }
 
 TOKENS = (
@@ -210,7 +229,7 @@ _SEEDS: dict[str, list[bytes]] = {
     "message": [
         messages.format(message)
         for message in (
-            messages.AgentWanted("0123abcd"),
+            messages.AgentWanted("0123abcd", "192.0.2.7"),
             messages.LoginBegin("PLAIN", Secret(b"\0alice\0s3cret-7")),
             messages.LoginBegin("LOGIN", None),
             messages.LoginDone("alice", "host.test", False, True, 3, False),
@@ -226,6 +245,14 @@ _SEEDS: dict[str, list[bytes]] = {
         "MAIL FROM:<jörg@mönd.test> SMTPUTF8 RET=HDRS ENVID=+2B BY=60;R MT-PRIORITY=-3 HOLDFOR=60\r\n".encode(),
         b"RCPT TO:<a@b> NOTIFY=SUCCESS,DELAY ORCPT=rfc822;a+2B@b\r\nBDAT 12 LAST\r\n"
         b"MAIL FROM:<> HOLDUNTIL=2026-12-24T18:00:00Z\r\n",
+    ],
+    "proxy-header": [
+        b"PROXY TCP4 192.0.2.7 203.0.113.1 56324 587\r\nEHLO x\r\n",
+        b"PROXY TCP6 2001:db8::7 ::ffff:203.0.113.1 56324 587\r\n",
+        b"PROXY UNKNOWN 1 2\r\n",
+        b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0EHLO x\r\n",
+        b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x15\xc0\0\2\x07\xcb\0\x71\1\xdc\4\2\x4b\2\0\6a.test\x16\3\1",
+        b"\r\n\r\n\0\r\nQUIT\n\x21\x21\0\x24" + b"\x20\1\r\xb8" * 8 + b"\xdc\4\2\x4b",
     ],
 }
 

@@ -89,6 +89,48 @@ def test_newcomers_of_one_address_take_at_most_a_fifth() -> None:
     places.take(STRANGER)
 
 
+def test_a_place_counts_where_a_balancer_tells_that_it_is() -> None:
+    places = Lucky(LIMITS)
+    for _ in range(2):
+        places.take(THIS_MACHINE).move(HOME)
+    third = places.take(THIS_MACHINE)
+    with pytest.raises(Full, match=r"maxUnauthenticated \(a fifth"):
+        third.move(HOME)
+    # It has its place, and only that.
+    assert places._taken == places._newcomers == {THIS_MACHINE: 1, HOME: 2}
+    third.leave()
+    assert places._taken == places._newcomers == {HOME: 2}
+    # Places that do not move are not counted anew.
+    places.take(THIS_MACHINE).move(THIS_MACHINE)
+
+
+def test_who_moves_and_logs_in_makes_room_for_newcomers_from_there() -> None:
+    places = Lucky(LIMITS)
+    for number in range(4):
+        place = places.take(THIS_MACHINE)
+        place.move(HOME)
+        place.logged_in()
+        assert places._taken[HOME] == number + 1
+    with pytest.raises(Full, match="maxSessionsPerClient"):
+        places.take(THIS_MACHINE).move(HOME)
+
+
+def test_who_moves_is_drawn_for_as_a_newcomer() -> None:
+    places = Drawing(LIMITS)
+    moving = [places.take(THIS_MACHINE) for _ in range(4)]
+    places.drawn = 0.3 - 0.001
+    with pytest.raises(Full, match=r"maxUnauthenticated$"):
+        moving[0].move(HOME)
+    places.drawn = 0.3 + 0.001
+    moving[0].move(HOME)
+
+
+def test_the_last_place_can_be_moved() -> None:
+    places = Lucky(LIMITS)
+    moving = [places.take(THIS_MACHINE) for _ in range(10)]
+    moving[0].move(HOME)
+
+
 # Newcomers that are there, and the least draw with which one more gets in.
 ODDS = [(0, 0.0), (2, 0.0), (3, 0.3), (4, 0.4), (6, 0.6), (9, 0.9)]
 

@@ -250,7 +250,7 @@ OTHERS: list[Message] = [
     LookUpFailed(""),
     SaslUnavailable(""),
     SaslResponse("PLAIN", None),
-    AgentWanted("s2"),
+    AgentWanted("s2", ""),
     ProxyReady(),
     CheckWanted(ME),
     CheckGranted(),

@@ -69,10 +69,10 @@ def test_a_message_too_long_is_not_sent(ends: tuple[Channel, Channel]) -> None:
 def test_descriptors_arrive_beside_their_message_and_close_on_exec(ends: tuple[Channel, Channel]) -> None:
     one, other = ends
     reading, writing = os.pipe()
-    one.send(AgentWanted("s1"), (writing,))
+    one.send(AgentWanted("s1", ""), (writing,))
     os.close(writing)
     message, (received,) = other.receive_descriptors(frozenset({AgentWanted}), 1)
-    assert message == AgentWanted("s1")
+    assert message == AgentWanted("s1", "")
     assert not os.get_inheritable(received)
     os.write(received, b"through")
     os.close(received)

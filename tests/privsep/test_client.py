@@ -136,7 +136,7 @@ def test_the_monitor_gets_one_end_of_a_new_channel(ends: tuple[Agent, Channel], 
     monitor, asked = pair()
     agent = Agent.request(asked, "s1", stream, LOGIN_SECONDS)
     message, descriptors = monitor.receive_descriptors(frozenset({AgentWanted}), 1)
-    request = open_request(message, descriptors)
+    request = open_request(message, descriptors, ())
     assert (request.session, request.client) == ("s1", "local")
     request.end.send(LookUpFailed("it works"))
     assert agent.look_up("a@b") == LookUpFailed("it works")

@@ -162,6 +162,14 @@ def guess(grip: Grip, name: str, number: str) -> list[float]:
     return answered
 
 
+def tell_an_address(grip: Grip, port: str) -> None:
+    """Of a connection with somebody who is no balancer."""
+    with socket.socket() as client:
+        client.connect(("127.0.0.1", int(port)))
+        Agent.request(grip.monitor, "s0", Stream(SocketTransport(client)), LOGIN_SECONDS, told="198.51.100.1")
+        signal.pause()
+
+
 def try_to_be_ready_again(grip: Grip) -> object:
     for _ in range(3):
         grip.monitor.send(ProxyReady())
@@ -174,6 +182,7 @@ ACTS: dict[str, Callable[..., object]] = {
     "look-around": look_around,
     "guess": guess,
     "ready": try_to_be_ready_again,
+    "tell-an-address": tell_an_address,
     "pid": lambda grip: os.getpid(),
     "agent-named": lambda grip, name: bool(grip.agent(name).begin_login("LOGIN", None)),
 }
@@ -192,7 +201,9 @@ def intrusion(tmp_path: Path, alice: User, bob: User) -> Iterator[Intrusion]:
     for user in (alice, bob):
         user.write(".fetchmailrc", ACCOUNT.format(name=user.name))
     tmp_path.chmod(0o755)
-    monitor = RunningMonitor(tmp_path, "authBackend = PAM\nmaxFailedLogins = 2\n", intruder(ACTS))
+    monitor = RunningMonitor(
+        tmp_path, "authBackend = PAM\nmaxFailedLogins = 2\nproxyTrust = 192.0.2.1\n", intruder(ACTS)
+    )
     wait_until(lambda: os.path.exists(monitor.path), "the socket")
     intrusion = Intrusion(monitor)
     assert intrusion.ask("log-in", alice.name, alice.password) is True
@@ -233,6 +244,16 @@ def test_it_cannot_forge_the_log_of_others(intrusion: Intrusion) -> None:
     before = intrusion.ask("pid")
     assert intrusion.ask("agent-named", "x-auth-failure") is not True
     wait_until(lambda: "proxy-misbehaves" in intrusion.monitor.log, "the end of the proxy")
+    assert intrusion.ask("pid") != before
+
+
+def test_it_cannot_tell_another_address_than_the_connections_own(intrusion: Intrusion) -> None:
+    before = intrusion.ask("pid")
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        assert intrusion.ask("tell-an-address", listener.getsockname()[1]) is None
+    wait_until(lambda: "proxy-misbehaves" in intrusion.monitor.log, "the end of the proxy")
+    assert "an address that nobody has told" in intrusion.monitor.log
+    assert "198.51.100.1" not in intrusion.monitor.log
     assert intrusion.ask("pid") != before
 
 
