@@ -48,7 +48,8 @@ def take(environment: MutableMapping[str, str]) -> Activation:
 
 
 def _numbered(count: str, names: str) -> list[tuple[int, str]]:
-    if not (count.isascii() and count.isdecimal()):
+    # No process has more descriptors than a number of so many digits says.
+    if not (count.isascii() and count.isdecimal() and len(count) <= 7):
         raise ActivationError(f"LISTEN_FDS={count!r} is not a number of descriptors")
     words = names.split(":") if names else ["unknown"] * int(count)
     if len(words) != int(count):

@@ -165,5 +165,6 @@ def test_what_cannot_be_served_is_named(opened: Opened) -> None:
     assert take(listener, count="2") == "LISTEN_FDS: descriptor 4 (unknown): Bad file descriptor"
     assert take(listener, connection).startswith("LISTEN_FDS: a connection must come alone; ")
     assert take(listener, count="many") == "LISTEN_FDS='many' is not a number of descriptors"
+    assert take(listener, count="9" * 5000).endswith(" is not a number of descriptors")
     assert take(listener, count="-1") == "LISTEN_FDS='-1' is not a number of descriptors"
     assert take(listener, names="a:b") == "LISTEN_FDS=1, but LISTEN_FDNAMES='a:b' has 2 names"

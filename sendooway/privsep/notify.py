@@ -61,8 +61,9 @@ def take(environment: MutableMapping[str, str]) -> Notify:
     """Whom to tell, and how often; the variables are removed, so that what we start tells nothing in our name."""
     names = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
     address, microseconds, pid = (environment.pop(name, "") for name in names)
-    wanted = microseconds.isascii() and microseconds.isdecimal() and int(microseconds) > 0
-    if not wanted or pid not in ("", str(os.getpid())):
+    # More digits are days, which is as good as never, and would be more than poll(2) takes.
+    is_number = microseconds.isascii() and microseconds.isdecimal() and len(microseconds) <= 11
+    if not is_number or int(microseconds) == 0 or pid not in ("", str(os.getpid())):
         return Notify(address)
-    # sd_watchdog_enabled(3): at half of the time, one that is late does no harm.
+    # At half of the time, one that is late does no harm.
     return Notify(address, int(microseconds) / 2_000_000)

@@ -88,6 +88,8 @@ def test_a_manager_that_does_not_read_does_not_keep_us(address: str, monkeypatch
         ({"WATCHDOG_USEC": "0"}, None),
         ({"WATCHDOG_USEC": "soon"}, None),
         ({"WATCHDOG_USEC": "-1"}, None),
+        ({"WATCHDOG_USEC": "18446744073709551615"}, None),
+        ({"WATCHDOG_USEC": "9" * 5000}, None),
         ({"WATCHDOG_USEC": "60000000", "NOTIFY_SOCKET": ""}, None),
     ],
 )
