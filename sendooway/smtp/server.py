@@ -213,7 +213,7 @@ class Server:
             raise CommandError(553, "5.6.7", "A UTF-8 address needs SMTPUTF8 behind it")
         if "REQUIRETLS" in mail.parameters and not self._tls:
             # RFC 8689, 4.: it is for every hop, and this is the first.
-            raise CommandError(530, "5.7.0", "REQUIRETLS needs TLS here too, issue a STARTTLS command first")
+            raise CommandError(530, "5.7.0", "REQUIRETLS needs TLS between you and this server too")
         return Forward(mail)
 
     def _bdat(self, argument: str) -> Decision:
