@@ -267,6 +267,8 @@ class Session:
                 self._send(answer)
             case Close(answer):
                 self._send(answer)
+                if answer.code >= 500:  # it was no QUIT
+                    self._farewell = str(answer)
                 return False
             case StartTls(answer):
                 return self._starttls(answer)

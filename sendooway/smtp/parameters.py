@@ -115,8 +115,12 @@ def adapt_rcpt(rcpt: Envelope, offers: Capabilities, *, utf8: bool) -> Envelope 
 
 def dropped(asked: Envelope, adapted: Envelope) -> list[str]:
     """The keywords of what the client asked for and the smarthost will not do."""
-    # SIZE asks for nothing.
-    return [keyword for keyword in asked.parameters if keyword not in adapted.parameters and keyword != "SIZE"]
+    return [
+        keyword
+        for keyword, value in asked.parameters.items()
+        # The size of a message, and that it has no 8-bit octets, ask for nothing.
+        if keyword not in adapted.parameters and keyword != "SIZE" and value.upper() != "7BIT"
+    ]
 
 
 def _adapt(envelope: Envelope, known: dict[str, Parameter], offers: Capabilities) -> Envelope | Reply:

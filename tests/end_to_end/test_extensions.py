@@ -136,6 +136,7 @@ def test_a_chunk_of_unknown_size_ends_the_session(client: smtplib.SMTP, sendoowa
     assert client.docmd("BDAT", "many LAST")[0] == 501
     with pytest.raises(smtplib.SMTPServerDisconnected):
         client.noop()
+    sendooway.wait_for_log("disconnect", 'reason="501 5.5.4 ')
 
 
 def test_the_size_limit_is_for_all_chunks_together(

@@ -264,3 +264,4 @@ def test_a_utf8_recipient_needs_smtputf8_behind_mail_and_at_the_smarthost() -> N
 def test_what_the_smarthost_will_not_do_is_told_apart_from_what_it_only_need_not_know() -> None:
     asked = Envelope("a@b", {"SIZE": "1", "RET": "FULL", "BODY": "8BITMIME", "ENVID": "1"})
     assert dropped(asked, Envelope("a@b", {"ENVID": "1"})) == ["RET", "BODY"]
+    assert dropped(Envelope("a@b", {"BODY": "7bit"}), Envelope("a@b", {})) == []
