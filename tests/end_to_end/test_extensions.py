@@ -3,9 +3,11 @@
 import os
 import pwd
 import re
+import shutil
 import smtplib
 import socket
 import ssl
+import subprocess
 from base64 import b64encode
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -162,17 +164,67 @@ def test_what_dsn_asks_for_reaches_the_smarthost(client: smtplib.SMTP, postfix: 
     assert {"RET=HDRS", "ENVID=QQ+2B1", *asked} <= set(delivery.parameters)
 
 
+def test_msmtp_asks_for_delivery_reports(
+    sendooway: Sendooway, alice_with_two_identities: User, postfix: Postfix, certificates: Certificates, tmp_path: Path
+) -> None:
+    if not shutil.which("msmtp"):
+        pytest.skip("msmtp is not installed")
+    password = tmp_path / "password"
+    password.write_text(alice_with_two_identities.password)
+    subprocess.run(
+        [
+            *("msmtp", "--file=/dev/null", "--host=localhost", f"--port={sendooway.port}", "--auth=plain"),
+            *("--tls=on", f"--tls-trust-file={certificates.authority}", f"--passwordeval=cat {password}"),
+            *(f"--user={alice_with_two_identities.name}", "--from=alice@moon.test"),
+            *("--dsn-notify=failure,delay", "--dsn-return=hdrs", "bob@mars.test"),
+        ],
+        input=CONTENT.replace(b"\r\n", b"\n"),
+        timeout=60,
+        check=True,
+    )
+    _, delivery = postfix.take("bob@mars.test")
+    assert {"RET=HDRS", "NOTIFY=FAILURE,DELAY"} <= set(delivery.parameters)
+
+
 # UTF-8
 
 
-def test_addresses_in_utf8(start: Start, connect: Connect, alice: User, postfix: Postfix) -> None:
+@pytest.fixture
+def alice_with_an_umlaut(alice: User, postfix: Postfix) -> User:
     alice.write(
         ".fetchmailrc",
         "poll x.test user a pass b\n#sendooway:server localhost\n"
         f'#sendooway:port {postfix.port}\n#sendooway:tls\n#sendooway:user alice-moon\n#sendooway:pass "moon secret"\n'
         "#sendooway:address jörg@moon.test\n",
     )
-    client = connect(start(), alice)
+    return alice
+
+
+def test_curl_sends_from_and_to_addresses_in_utf8(
+    start: Start, alice_with_an_umlaut: User, postfix: Postfix, certificates: Certificates, tmp_path: Path
+) -> None:
+    if not shutil.which("curl"):
+        pytest.skip("curl is not installed")
+    user = alice_with_an_umlaut
+    message = tmp_path / "message"
+    message.write_bytes(CONTENT)
+    subprocess.run(
+        [
+            *("curl", "--silent", "--show-error", "--cacert", str(certificates.authority), "--ssl-reqd"),
+            *("--url", f"smtp://localhost:{start().port}", "--user", f"{user.name}:{user.password}"),
+            *("--mail-from", "jörg@moon.test", "--mail-rcpt", "bøb@mars.test", "--upload-file", str(message)),
+        ],
+        env={"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8"},
+        timeout=60,
+        check=True,
+    )
+    login, delivery = postfix.take("bøb@mars.test")
+    assert (login, delivery.sender) == ("alice-moon", "jörg@moon.test")
+    assert without_received(delivery.content) == CONTENT
+
+
+def test_addresses_in_utf8(start: Start, connect: Connect, alice_with_an_umlaut: User, postfix: Postfix) -> None:
+    client = connect(start(), alice_with_an_umlaut)
     message = HEADER.replace(b"Alice", "Jörg".encode()) + b"Hello.\r\n"
     client.sendmail("jörg@moon.test", ["bøb@mars.test"], message, ["SMTPUTF8", "BODY=8BITMIME"])
     login, delivery = postfix.take("bøb@mars.test")
