@@ -19,6 +19,7 @@ from sendooway.privsep import process
 
 # The client waits 300 for the answer to its MAIL, and logging in at the smarthost takes its time, too.
 SECONDS = 15.0
+_QUESTION_SECONDS = 3.0  # where nobody answers, four questions are asked one after the other
 _ANSWER_LIMIT = 4096  # octets
 
 
@@ -92,7 +93,7 @@ def _look(address: str, settings: UserSettings) -> Found | None:
     except TlsError as error:
         raise GuessError(str(error)) from error
     try:
-        finding = Internet(context, settings.localname).answer(search(address))
+        finding = Internet(context, settings.localname, seconds=_QUESTION_SECONDS).answer(search(address))
     except BadAddress:
         return None
     if finding.offline:
