@@ -24,13 +24,13 @@ import time
 from base64 import b64encode
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from random import randrange
 
-from fuzz import conversation, mutation
+from fuzz import conversation, targets
 from fuzz.conversation import CLIENT, SMARTHOST, Conversation, Event
 from fuzz.oracle import Exchange, answers, exchanges, in_step, messages, require
-from fuzz.targets import Target
 from servers.processes import wait_until
 from servers.program import Sendooway
 
@@ -53,16 +53,9 @@ class Server:
         self._log_read = 0
         seeds = conversation.seeds("relay")
         self.targets = [
-            self._target("server", seeds, behaving=True),
-            self._target("session", [_from_the_start(seed) for seed in seeds], behaving=False),
+            targets.conversations("server", seeds, self.run),
+            targets.conversations("session", list(map(_from_the_start, seeds)), partial(self.run, behaving=False)),
         ]
-
-    def _target(self, name: str, seeds: list[Conversation], *, behaving: bool) -> Target:
-        return Target(
-            name,
-            lambda random: mutation.mutate_conversation(random, seeds).format(),
-            lambda octets: self.run(conversation.read(octets), behaving=behaving),
-        )
 
     def run(self, script: Conversation, *, behaving: bool = True) -> None:
         """Raises AssertionError where a promise is broken. `behaving`: both sides do, until the smarthost has MAIL."""

@@ -1,12 +1,11 @@
 """What is fuzzed: for each target, where its inputs come from and what must hold for them.
 
 An input is octets, so that one that has broken something can be kept as a file in `inputs/TARGET/`. From then on it is
-run with each test run, and is one more seed for mutation.
+run with each test run. It is no seed for mutation: else the seed of a run would not make the same inputs again.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache, partial
 from pathlib import Path
 from random import Random
 
@@ -31,20 +30,18 @@ class Target:
         return sorted(path for path in (INPUTS / self.name).glob("*") if path.is_file())
 
 
-def _conversations(name: str, seeds: Callable[[], list[Conversation]], run: Callable[[Conversation], None]) -> Target:
-    corpus = cache(lambda: seeds() + [conversation.read(path.read_bytes()) for path in target.kept()])
-    target = Target(
+def conversations(name: str, seeds: list[Conversation], run: Callable[[Conversation], None]) -> Target:
+    """Made of these seeds, and run as conversations."""
+    return Target(
         name,
-        lambda random: mutation.mutate_conversation(random, corpus()).format(),
+        lambda random: mutation.mutate_conversation(random, seeds).format(),
         lambda octets: run(conversation.read(octets)),
     )
-    return target
 
 
 def _parser(name: str) -> Target:
-    corpus = cache(lambda: parsers.seeds(name) + [path.read_bytes() for path in target.kept()])
-    target = Target(name, lambda random: mutation.mutate_file(random, corpus(), parsers.TOKENS), parsers.PARSERS[name])
-    return target
+    seeds = parsers.seeds(name)
+    return Target(name, lambda random: mutation.mutate_file(random, seeds, parsers.TOKENS), parsers.PARSERS[name])
 
 
 def _time(name: str) -> Target:
@@ -68,9 +65,9 @@ def _time(name: str) -> Target:
 
 
 DIALOGUES = [
-    _conversations("relay", partial(conversation.seeds, "relay"), relay.run),
-    _conversations("client-login", partial(conversation.seeds, "server"), login.run_client),
-    _conversations("smarthost-login", lambda: login.SMARTHOST_SEEDS, login.run_smarthost),
+    conversations("relay", conversation.seeds("relay"), relay.run),
+    conversations("client-login", conversation.seeds("server"), login.run_client),
+    conversations("smarthost-login", login.SMARTHOST_SEEDS, login.run_smarthost),
 ]
 FILES = [_parser(name) for name in parsers.PARSERS]
 # Not of commands: their lines have a limit before anything is looked at.

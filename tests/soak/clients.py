@@ -16,6 +16,7 @@ from soak.smarthosts import STALL, reset
 FAULT = 0.004  # the chance before each piece that is said
 PATIENCE = 120.0  # seconds for a reply: the server's own waits are much shorter
 THINK = 8.0  # seconds, at most, before the next thing
+WRONG = 0.02  # the chance of a login that fails, and so has to wait
 
 # `authBackend = none` lets in who runs the server, with any password.
 _LOGIN = b64encode(f"\0{pwd.getpwuid(os.geteuid()).pw_name}\0any".encode())
@@ -91,7 +92,7 @@ class _Session:
             await self._ask(b"STARTTLS\r\n")
             await self._writer.start_tls(self._clients.context, server_hostname="localhost")
             await self._ask(b"EHLO client.test\r\n")
-        if self._random.random() < 0.02:
+        if self._random.random() < WRONG:
             await self._ask(b"AUTH PLAIN " + _WRONG + b"\r\n")
         if await self._ask(b"AUTH PLAIN " + _LOGIN + b"\r\n") != 235:
             self._ledger.counts["logins refused"] += 1
