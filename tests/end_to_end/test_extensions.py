@@ -61,20 +61,20 @@ def test_what_is_offered(client: smtplib.SMTP, postfix: Postfix) -> None:
     }
 
 
-@pytest.mark.parametrize("body", BODIES)
-def test_a_message_in_chunks_arrives_octet_for_octet(body: str, client: smtplib.SMTP, postfix: Postfix) -> None:
-    content = message(body)
-    begin(client)
-    sizes = [1, 2, 3, 100, 60_000, 1_000_000]
-    start = 0
-    while start < len(content):
-        size = sizes.pop(0) if sizes else 5_000_000
-        assert chunk(client, content[start : start + size])[0] == 250
-        start += size
-    assert chunk(client, b"", last=True)[0] == 250
-    # Compared outside of `assert`: nobody wants to read the difference of 20 MiB.
-    same = without_received(postfix.take("bob@mars.test")[1].content) == content
-    assert same
+def test_messages_in_chunks_arrive_octet_for_octet(client: smtplib.SMTP, postfix: Postfix) -> None:
+    for body in BODIES:
+        content = message(body)
+        begin(client)
+        sizes = [1, 2, 3, 100, 60_000, 1_000_000]
+        start = 0
+        while start < len(content):
+            size = sizes.pop(0) if sizes else 5_000_000
+            assert chunk(client, content[start : start + size])[0] == 250
+            start += size
+        assert chunk(client, b"", last=True)[0] == 250
+        # Compared outside of `assert`: nobody wants to read the difference of 20 MiB.
+        same = without_received(postfix.take("bob@mars.test")[1].content) == content
+        assert same, body
 
 
 def test_all_of_a_mail_in_chunks_can_be_pipelined(client: smtplib.SMTP, postfix: Postfix) -> None:
@@ -97,15 +97,13 @@ def test_a_message_without_line_end_gets_one(client: smtplib.SMTP, postfix: Post
     assert without_received(postfix.take("bob@mars.test")[1].content) == HEADER + b"Hello\r\n"
 
 
-@pytest.mark.parametrize("bad", [b"a bare\nLF", b"a bare\rCR", b"a NUL \0", b"smuggled\n.\r\nMAIL FROM:<x@y.test>\r\n"])
-def test_what_cannot_be_carried_in_chunks_is_refused_and_never_arrives(
-    bad: bytes, client: smtplib.SMTP, postfix: Postfix
-) -> None:
-    begin(client)
-    assert chunk(client, HEADER)[0] == 250
-    code, text = chunk(client, bad)
-    assert (code, text[:5]) == (550, b"5.6.0")
-    assert chunk(client, b"more\r\n", last=True)[0] == 550
+def test_what_cannot_be_carried_in_chunks_is_refused_and_never_arrives(client: smtplib.SMTP, postfix: Postfix) -> None:
+    for bad in (b"a bare\nLF", b"a bare\rCR", b"a NUL \0", b"smuggled\n.\r\nMAIL FROM:<x@y.test>\r\n"):
+        begin(client)
+        assert chunk(client, HEADER)[0] == 250
+        code, text = chunk(client, bad)
+        assert (code, text[:5]) == (550, b"5.6.0")
+        assert chunk(client, b"more\r\n", last=True)[0] == 550
     # The session is good for the next mail, and that is the first one to arrive.
     begin(client)
     assert chunk(client, CONTENT, last=True)[0] == 250
@@ -381,19 +379,19 @@ OTHERS = [
 ]
 
 
-@pytest.mark.parametrize(("extension", "parameter", "refusal"), OTHERS)
-def test_what_is_not_offered_to_clients_is_passed_on_to_smarthosts_that_offer_it(
-    to: To, extension: bytes, parameter: str, refusal: int
-) -> None:
-    way = to(extension)
-    assert way.mail(parameter) == (250, b"2.1.0 Sender OK")
-    assert way.said == [b"MAIL FROM:<alice@moon.test> " + parameter.encode()]
+def test_what_is_not_offered_to_clients_is_passed_on_to_smarthosts_that_offer_it(to: To) -> None:
+    way = to(*(extension for extension, _, _ in OTHERS))
+    for _, parameter, _ in OTHERS:
+        assert way.mail(parameter) == (250, b"2.1.0 Sender OK")
+        assert way.said[-1] == b"MAIL FROM:<alice@moon.test> " + parameter.encode()
+        assert way.client.rset()[0] == 250
 
 
-@pytest.mark.parametrize(("extension", "parameter", "refusal"), OTHERS)
-def test_and_refused_at_others(to: To, extension: bytes, parameter: str, refusal: int) -> None:
+def test_and_refused_at_others(to: To) -> None:
     way = to()
-    assert way.mail(parameter)[0] == refusal
+    for _, parameter, refusal in OTHERS:
+        assert way.mail(parameter)[0] == refusal
+    assert way.said == []
     # The session goes on.
     assert way.mail() == (250, b"2.1.0 Sender OK")
 
@@ -413,11 +411,10 @@ def test_requiretls_needs_tls_at_the_client_too(to: To) -> None:
     assert way.said == []
 
 
-@pytest.mark.parametrize(("author", "passed_on"), [("<>", b"<>"), ("alice+40moon.test", b"<>")])
-def test_nobody_vouches_for_who_wrote_a_message(to: To, author: str, passed_on: bytes) -> None:
+def test_nobody_vouches_for_who_wrote_a_message(to: To) -> None:
     way = to()
-    assert way.mail(f"AUTH={author}")[0] == 250
-    assert way.said == [b"MAIL FROM:<alice@moon.test> AUTH=" + passed_on]
+    assert way.mail("AUTH=alice+40moon.test")[0] == 250
+    assert way.said == [b"MAIL FROM:<alice@moon.test> AUTH=<>"]
 
 
 def test_the_octets_of_the_trace_are_added_to_the_size(to: To) -> None:

@@ -165,6 +165,41 @@ def test_a_fault_within_the_mail(scene: Scene, stage: Stage, fault: str) -> None
     send_a_mail(scene, client)
 
 
+@pytest.fixture
+def chunking(scene: Scene, stage: Stage) -> Iterator[None]:
+    """The smarthost offers CHUNKING, but where it is to be told DATA."""
+    capabilities = scene.smarthost.capabilities
+    if stage is not Stage.DATA:
+        scene.smarthost.capabilities = (*capabilities, b"CHUNKING")
+    yield
+    scene.smarthost.capabilities = capabilities
+
+
+@pytest.mark.usefixtures("chunking")
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("stage", [Stage.DATA, Stage.CHUNK, Stage.DOT], ids=lambda stage: stage.name)
+def test_a_fault_within_a_mail_in_chunks(scene: Scene, stage: Stage, fault: str) -> None:
+    client = scene.connect()
+    scene.smarthost.script({stage: [FAULTS[fault]]})
+    mails = len(scene.smarthost.mails)
+    replies = [client.mail("alice@moon.test"), client.rcpt("bob@mars.test")]
+    for chunk in (CONTENT, b"x" * 70_000 + b"\r\n", b""):
+        client.send(b"BDAT %d%s\r\n%s" % (len(chunk), b"" if chunk else b" LAST", chunk))
+        replies.append(client.getreply())
+    first = next(index for index, (code, _) in enumerate(replies) if code >= 400)
+    assert first == (len(replies) - 1 if stage is Stage.DOT else 2)
+    code, octets = replies[first]
+    assert code == 421 if fault == "421" else code == 451
+    if fault != "421":
+        assert octets[:5] == b"4.4.2"
+        assert f"localhost:{scene.smarthost.port}".encode() in octets
+        assert (b"unknown" in octets) == (stage is Stage.DOT)
+    assert all(code >= 400 for code, _ in replies[first:])
+    assert not any(mail.complete for mail in scene.smarthost.mails[mails:]) or stage is Stage.DOT
+    assert client.rset()[0] == 250
+    send_a_mail(scene, client)
+
+
 # The client
 
 Act = Callable[[socket.socket], None]
@@ -207,7 +242,18 @@ CLIENT_FAULTS: dict[str, Act] = {
     "endless": partial(speak, octets=b"NOOP\r\n" * 100, seconds=0, times=200),
     "10 MB": partial(speak, octets=b"x" * 1_000_000, seconds=0, times=10),
 }
-CLIENT_STAGES = ("connected", "greeted", "STARTTLS", "challenged", "logged in", "MAIL", "RCPT", "pipelined", "body")
+CLIENT_STAGES = (
+    "connected",
+    "greeted",
+    "STARTTLS",
+    "challenged",
+    "logged in",
+    "MAIL",
+    "RCPT",
+    "pipelined",
+    "body",
+    "chunk",
+)
 
 
 def bring_to(scene: Scene, stage: str) -> socket.socket:
@@ -226,15 +272,17 @@ def bring_to(scene: Scene, stage: str) -> socket.socket:
         client.docmd("AUTH", "LOGIN")
         return detached(client)
     client.login(*ME)
-    if stage in ("MAIL", "RCPT", "body", "pipelined"):
+    if stage in ("MAIL", "RCPT", "body", "pipelined", "chunk"):
         client.mail("alice@moon.test")
-    if stage in ("RCPT", "body"):
+    if stage in ("RCPT", "body", "chunk"):
         client.rcpt("bob@mars.test")
     if stage == "pipelined":
         client.send(b"RCPT TO:<bob@mars.test>\r\nDATA\r\nHello\r\n")
     if stage == "body":
         client.docmd("DATA")
         client.send(CONTENT)
+    if stage == "chunk":
+        client.send(b"BDAT %d LAST\r\n%s" % (2**40, CONTENT))
     return detached(client)
 
 
