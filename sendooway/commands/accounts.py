@@ -11,7 +11,7 @@ from sendooway.accounts.account import Account, Credentials, Origin, Unusable
 from sendooway.accounts.entry import Entry, Problem, Retriever
 from sendooway.auth.identity import Identity
 from sendooway.commands.command_line import CommandLine, Syntax
-from sendooway.commands.reading import MISSING, Reading, missing_password, problems, read_all
+from sendooway.commands.reading import Reading, missing, missing_password, problems, read_all
 from sendooway.commands.situation import Situation, show, survey, terminal, tilde, who_asks
 from sendooway.commands.table import Cell, Colour, Terminal, paragraph, printable, table, warnings
 from sendooway.config import Mapping
@@ -52,7 +52,8 @@ def run(line: CommandLine) -> int:
     readings = read_all(situation)
     errors = [str(reading.error) for reading in readings if reading.error]
     if line.has("source"):
-        errors += [name for reading in readings for name in reading.listing.searched if name.endswith(MISSING)]
+        names = [name for reading in readings for name in reading.listing.searched]
+        errors += [": ".join(parts) for parts in map(missing, names) if parts]
     told = problems(readings, situation)
     if line.has("json"):
         objects = as_objects(readings, situation.passwords, secrets=line.has("show-secrets"))

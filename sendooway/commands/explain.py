@@ -11,7 +11,7 @@ from sendooway.accounts.account import Account, Unusable
 from sendooway.accounts.lookup import select
 from sendooway.accounts.mailbox import is_mailbox_of
 from sendooway.commands.command_line import CommandLine, Syntax
-from sendooway.commands.reading import MISSING, Reading, read_all
+from sendooway.commands.reading import Reading, missing, read_all
 from sendooway.commands.situation import Situation, show, survey, terminal, tilde, who_asks
 from sendooway.commands.table import Colour, Terminal, marked, paragraph, printable, warnings
 from sendooway.privsep.smarthost_login import mechanisms
@@ -114,12 +114,7 @@ def _vain(reading: Reading, accounts: Sequence[Account | Unusable]) -> list[tupl
     else:
         why = "has no account"
     # Of a file that is not there, the name says so.
-    return [_parts(name) if name.endswith(MISSING) else (name, why) for name in reading.listing.searched]
-
-
-def _parts(name: str) -> tuple[str, str]:
-    what, _, why = name.removesuffix(")").rpartition(" (")
-    return what, why
+    return [missing(name) or (name, why) for name in reading.listing.searched]
 
 
 def _rule(reverse_path: str, patterns: Sequence[str]) -> str:

@@ -21,7 +21,7 @@ from sendooway.privsep.password import PasswordError, Passwords
 from sendooway.secret import Secret
 
 # How the name of what was searched ends where there was nothing to be read.
-MISSING = (" (no such file)", " (no such folder)")
+_MISSING = (" (no such file)", " (no such folder)")
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,14 @@ def _read(mapping: Mapping, situation: Situation) -> Reading:
         return Reading(mapping, list_accounts(mapping, situation.user, situation.files, situation.mappings))
     except AccountsError as error:
         return Reading(mapping, Listing(()), error)
+
+
+def missing(searched: str) -> tuple[str, str] | None:
+    """Of the name of what was searched: the file or folder and why it could not be read; None where it was."""
+    if not searched.endswith(_MISSING):
+        return None
+    path, _, why = searched.removesuffix(")").rpartition(" (")
+    return path, why
 
 
 def missing_password(credentials: Credentials, passwords: Passwords) -> str | None:

@@ -167,7 +167,7 @@ def test_a_file_that_its_program_would_not_read_ends_with_65(
 
 def test_a_file_that_is_named_must_be_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["accounts", "--json", "--source", f"getmail:{tmp_path}/no"]) == 65
-    assert capsys.readouterr() == ("[]\n", f"{tmp_path}/no (no such file)\n")
+    assert capsys.readouterr() == ("[]\n", f"{tmp_path}/no: no such file\n")
 
 
 def test_a_file_that_the_configuration_names_need_not_be_there(
