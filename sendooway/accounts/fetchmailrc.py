@@ -111,6 +111,7 @@ class _Argument(Enum):
     NUMBERS = ("numbers", _Kind.NUMBER)
     PORT = ("a port number from 1 to 65535", _Kind.NUMBER)
     SERVICE = ("a port number from 1 to 65535 or a service", _Kind.NUMBER, _Kind.STRING)
+    INTERFACE = ("an interface with its address, as in eth0/192.0.2.1", _Kind.STRING)
     ENVELOPE = ("the name of a header field", _Kind.STRING)
     PROTOCOL = ("the name of a protocol", _Kind.PROTOCOL)
     AUTHENTICATION = ("a way to authenticate", _Kind.AUTHENTICATION)
@@ -129,12 +130,13 @@ _GLOBAL_OPTIONS = {
 
 _SERVER_OPTIONS = {
     **dict.fromkeys(
-        ("via", "principal", "esmtpname", "esmtppassword", "qvirtual", "interface", "monitor", "plugin", "plugout"),
+        ("via", "principal", "esmtpname", "esmtppassword", "qvirtual", "monitor", "plugin", "plugout"),
         _Argument.STRING,
     ),
     **dict.fromkeys(("aka", "localdomains"), _Argument.STRINGS),
     **dict.fromkeys(("interval", "timeout"), _Argument.NUMBER),
     **_flags("uidl", "checkalias", "dns", "tracepolls"),
+    "interface": _Argument.INTERFACE,
     "protocol": _Argument.PROTOCOL,
     "port": _Argument.PORT,
     "service": _Argument.SERVICE,
@@ -228,6 +230,8 @@ _TOKEN = re.compile(
 
 _ANNOTATION = "#sendooway:"
 
+_APART = "\0"  # which no string has in it
+
 _ESCAPE = re.compile(r"\\(?:[xX]([0-9a-fA-F]{0,2})|(0[0-7]{0,2})|([1-9][0-9]{0,2})|(\n)|(.)|\Z)", re.DOTALL)
 
 _CONTROLS = {"n": "\n", "t": "\t", "b": "\b", "r": "\r"}
@@ -287,7 +291,7 @@ def _scan(text: str) -> Iterator[tuple[_Kind | str, str, int]]:
             continue
         else:
             continue
-        if kind == "no":
+        if kind == "no" and not negated:
             negated = True
             continue
         string_next = kind in ("user", "pass", "is", "to", _Kind.EQUALS)
@@ -312,6 +316,20 @@ def _is_port(text: str) -> bool:
     return True
 
 
+def _is_interface(text: str) -> bool:
+    """NAME/ADDRESS[/MASK], both as inet_aton(3) reads them."""
+    import socket  # only where there is one
+
+    _, slash, rest = text.partition("/")
+    address, other_slash, mask = rest.partition("/")
+    try:
+        socket.inet_aton(address)
+        socket.inet_aton(mask if other_slash else address)
+    except (OSError, ValueError):  # ValueError: a lone surrogate
+        return False
+    return bool(slash)
+
+
 def _is_number(word: str) -> bool:
     return word.isascii() and word.removeprefix("-").isdigit()
 
@@ -319,13 +337,13 @@ def _is_number(word: str) -> bool:
 class _Mailbox:
     """The options of one user as they are being read: name of the option to its argument; `yes` or `no` for flags."""
 
-    __slots__ = ("annotations", "folders", "line", "local_names", "options")
+    __slots__ = ("annotations", "line", "lists", "local_names", "options")
 
     def __init__(self, line: int, annotations: list[Annotation]) -> None:
         self.line = line
         self.annotations = annotations
         self.options: dict[str, str] = {}
-        self.folders = 0
+        self.lists: dict[str, list[str]] = {"folder": [], "smtphost": []}
         self.local_names: list[tuple[str, str | None]] = []
 
     def add(self, names: list[tuple[str, str | None]]) -> None:
@@ -444,9 +462,7 @@ class _Parser:
                 )
             mailboxes = list(self.users(first))
             for mailbox in mailboxes:
-                if mailbox.options.get("idle", defaults.options.get("idle")) == "yes":
-                    self.idle = mailbox
-                    self.idle_folders = mailbox.folders or defaults.folders
+                self.check(mailbox, defaults)
             self.polls.append(
                 Poll(
                     server=server,
@@ -464,6 +480,16 @@ class _Parser:
             raise self.error("this option of the server must stand before its users and their options")
         if self.kind == "user":
             raise self.error("the options of the first user need a `user` before them, too")
+
+    def check(self, mailbox: _Mailbox, defaults: _Mailbox) -> None:
+        """What fetchmail looks at when all is read."""
+        if mailbox.options.get("idle", defaults.options.get("idle")) == "yes":
+            self.idle = mailbox
+            self.idle_folders = len(mailbox.lists["folder"] or defaults.lists["folder"])
+        if mailbox.options.get("lmtp", defaults.options.get("lmtp")) == "yes":
+            hosts = mailbox.lists["smtphost"] or defaults.lists["smtphost"]
+            if not hosts or not all("/" in host for host in hosts):
+                raise AccountsError(Origin(self.name, mailbox.line), "`lmtp` needs `smtphost` with a port: HOST/PORT")
 
     def only_first(self, offset: int) -> None:
         if self.polls or self.defaults:
@@ -510,7 +536,8 @@ class _Parser:
                     mailbox.add(names)
             elif self.kind in _USER_OPTIONS:
                 options = self.option(_USER_OPTIONS)
-                mailbox.folders += int(options.get("folder", "0"))
+                for name in mailbox.lists.keys() & options.keys():
+                    mailbox.lists[name] += options[name].split(_APART)
                 mailbox.options |= options
             else:
                 return
@@ -524,7 +551,7 @@ class _Parser:
         return names
 
     def option(self, table: dict[str, _Argument]) -> dict[str, str]:
-        """One option of a table: its name and its argument, `yes` or `no` for a flag, of a list how many there are."""
+        """One option of a table: its name and its argument, `yes` or `no` for a flag, a list with _APART between."""
         name = self.kind
         if not isinstance(name, str) or name not in table:
             raise self.expected("the name of an option")
@@ -536,19 +563,18 @@ class _Parser:
             self.take(_Kind.EQUALS)
         elif argument is _Argument.ENVELOPE:
             self.take(_Kind.NUMBER)
-        number = self.kind is _Kind.NUMBER
+        offset, number = self.offset, self.kind is _Kind.NUMBER
         value = self.value_of(argument)
         match argument:
             case _Argument.STRINGS | _Argument.NUMBERS:
-                count = 1
                 while self.kind in argument.kinds:
-                    self.advance()
-                    count += 1
-                value = str(count)
+                    value += f"{_APART}{self.value_of(argument)}"
             case _Argument.PROTOCOL if value in ("kpop", "KPOP"):
                 return {name: "POP3", "port": "kpop"}
             case _Argument.PROTOCOL:
                 value = {"sdps": "POP3", "auto": "auto"}.get(value.lower(), value.upper())
+            case _Argument.INTERFACE if not _is_interface(value):
+                raise self.error(f"{argument.words} expected", offset)
             case _Argument.AUTHENTICATION if value == "any":
                 return {}  # for fetchmail this is the same as nothing: it does not change what the defaults say
             case _Argument.PORT | _Argument.SERVICE:

@@ -2,12 +2,12 @@
 
 from hypothesis import strategies as st
 
-from sendooway.accounts.fetchmailrc import KEYWORDS
+from sendooway.accounts import fetchmailrc
+
+# What Debian's fetchmail knows.
+KEYWORDS = sorted(fetchmailrc.KEYWORDS.keys() - {"passwordfile"})
 
 # What a reader may trip over: keywords and noise words as values, numbers, signs that end words elsewhere, escapes.
-# What Debian's fetchmail knows.
-_KEYWORDS = sorted(KEYWORDS.keys() - {"passwordfile"})
-
 _VALUES = (
     *(
         "alice",
@@ -107,6 +107,7 @@ _server_option = st.one_of(
     _option("auth", st.sampled_from(("password", "any", "cram-md5", "ntlm", "plain", "ssh"))),
     _option("aka", _string, _string),
     _option("interval", _number),
+    _option("interface", st.sampled_from(("eth0/192.0.2.1", "eth0", '"lo/127.1/255.0.0.0"'))),
     _option("envelope", st.sampled_from(("2 X-To", "X-To", '"5"'))),
     _words("no dns", "nodns", "uidl", "no uidl", "checkalias", "tracepolls", "no envelope", "bad-header accept"),
 )
@@ -120,11 +121,23 @@ _user_option = st.one_of(
     _option("is", _string, st.just("there")),
     _option("folder", _string, _string),
     _option("mda", _string),
-    _option("smtphost", _string),
+    _option("smtphost", st.one_of(_string, st.just("c/24"))),
     _option("limit", _number),
     _option("antispam", _number, _number),
     _option("sslfingerprint", _string),
-    _words("ssl", "no ssl", "nossl", "keep", "nokeep", "no keep", "fetchall", "idle", "sslcertck", "no", "ssl ssl"),
+    _words(
+        "ssl",
+        "no ssl",
+        "nossl",
+        "keep",
+        "nokeep",
+        "no keep",
+        "fetchall",
+        "idle",
+        "sslcertck",
+        "no",
+        "lmtp smtphost d/24",
+    ),
 )
 _user = st.tuples(
     st.one_of(
@@ -182,14 +195,12 @@ def _damaged(draw: st.DrawFn, texts: st.SearchStrategy[str]) -> str:
     text: str = draw(texts)
     first, last = sorted((draw(st.integers(0, len(text))), draw(st.integers(0, len(text)))))
     last = min(last, first + 12)
-    piece: str = draw(
-        st.sampled_from(("", text[first:last] * 2, *"\"'\\#=,;: \n\r\x00", "x", "no ", "\\x", *_KEYWORDS))
-    )
+    piece: str = draw(st.sampled_from(("", text[first:last] * 2, *"\"'\\#=,;: \n\r\x00", "x", "no ", "\\x", *KEYWORDS)))
     return text[:first] + piece + text[last:]
 
 
 valid = _joined(_tokens())
 nearly_valid = st.one_of(
     _damaged(valid),
-    _joined(st.lists(st.one_of(st.sampled_from(_KEYWORDS), _string, st.just("=")), max_size=12)),
+    _joined(st.lists(st.one_of(st.sampled_from(KEYWORDS), _string, st.just("=")), max_size=12)),
 )

@@ -142,6 +142,10 @@ ACCEPTED: list[tuple[str, list[Server]]] = [
         [server(user(), port="0110"), server(name="c", port="pop3s")],
     ),
     ("poll a user b idle folder c\n", [server(user())]),
+    ("poll a user b lmtp smtphost c/24 /d\n", [server(user())]),
+    ("defaults smtphost c/24 poll a user b lmtp\n", [server(user())]),
+    ("poll a interface eth0/192.0.2.1 user b\n", [server(user())]),
+    ("poll a interface eth0/10.1/255.0.0.0 user b\n", [server(user())]),
     ("defaults idle poll a user b no idle user c no idle\n", [server(user(), user("c"))]),
 ]
 
@@ -190,6 +194,14 @@ REJECTED: list[tuple[str, int, str]] = [
     ("poll a user b poll 'defaults' user c\n", 1, "before all other"),
     ("poll a user b\nuser c idle\n", 2, "`idle` needs"),
     ("defaults folder b c\npoll a idle\n", 2, "`idle` needs"),
+    ("poll a user b\nidle folder c\nfolder d\n", 1, "`idle` needs"),
+    ("poll a\nuser b lmtp\n", 2, "`lmtp` needs"),
+    ("poll a user b lmtp smtphost c/24 d\n", 1, "`lmtp` needs"),
+    ("poll a interface eth0\n", 1, "an interface with its address"),
+    ("poll a interface eth0/nowhere\n", 1, "an interface with its address"),
+    ("poll a interface eth0/192.0.2.1/\n", 1, "an interface with its address"),
+    ("poll a no no keep\n", 1, "`poll`"),
+    ("poll a no nokeep\n", 1, "`poll`"),
 ]
 
 MORE_REJECTED: list[tuple[str, int, str]] = [
@@ -363,6 +375,20 @@ def test_the_real_fetchmail_reads_the_tables_as_we_do(tmp_path: Path) -> None:
         assert agrees(text, tmp_path), text
     for text, _, _ in REJECTED:
         assert not agrees(text, tmp_path), text
+
+
+@pytest.mark.slow
+@needs_fetchmail
+@pytest.mark.parametrize(
+    ("before", "arguments"),
+    [("poll a", ("", "x", "5")), ("poll a user b", ("", "x", "5")), ("poll a no", ("",)), ("set", ("", "x"))],
+)
+def test_the_real_fetchmail_lets_each_keyword_have_the_same_arguments(
+    before: str, arguments: tuple[str, ...], tmp_path: Path
+) -> None:
+    for keyword in fetchmail_files.KEYWORDS:
+        for argument in arguments:
+            agrees(f"{before} {keyword} {argument}\n", tmp_path)
 
 
 @pytest.mark.slow
