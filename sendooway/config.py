@@ -642,6 +642,13 @@ def _check(configuration: Configuration, found: _Found) -> None:
             "userInclude",
             "is looked for in the folder that sendooway was started in; begin it with `/` or `%h/`",
         )
+    if configuration.proxy_trust and encryption is None and not configuration.ssl_cert:
+        found.warn(
+            origins["proxyTrust"][0],
+            "proxyTrust",
+            "without sslCert no client elsewhere can log in; set it, or `mailerEncryption = allowed` if the balancer "
+            "ends TLS and nobody else is on the network behind it",
+        )
     # No error: with -S, for a connection that something before us has made safe, all of this is as it should be.
     if encryption is Encryption.REQUIRED and not configuration.ssl_cert:
         found.warn(

@@ -5,7 +5,7 @@ import socket
 import threading
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from servers.processes import wait_until
 from sendooway.config import Configuration, Listen, UserSettings
 from sendooway.log import open_log
 from sendooway.net.deadline import Deadline
-from sendooway.net.listener import ListenError, bind, serve, source
+from sendooway.net.listener import Begin, ListenError, bind, serve, source
 from sendooway.net.pause import Pause
 from sendooway.net.places import Place
 
@@ -95,13 +95,19 @@ def beginning(talk: Callable[[socket.socket], Any]) -> Callable[[socket.socket, 
 
 @contextmanager
 def serving(
-    talk: Callable[[socket.socket], Any], log: Path, limits: Configuration = DEFAULTS
+    talk: Callable[[socket.socket], Any],
+    log: Path,
+    limits: Configuration = DEFAULTS,
+    *,
+    at: str = "127.0.0.1",
+    begin: Begin | None = None,
 ) -> Iterator[tuple[str, int]]:
-    (sock,) = bind(listen := Listen(address="127.0.0.1"))
+    (sock,) = bind(listen := Listen(address=at))
     address = sock.getsockname()
     woken, wake = socket.socketpair()
-    begin = beginning(talk)
-    arguments = ([(sock, listen)], begin, refuse, limits, open_log(str(log)), woken.fileno())
+    begin = begin or beginning(talk)
+    opened = open_log(str(log))
+    arguments = ([(sock, listen)], begin, refuse, limits, opened, woken.fileno())
     thread = threading.Thread(target=serve, args=arguments)
     thread.start()
     try:
@@ -110,8 +116,8 @@ def serving(
         wake.send(b"!")
         thread.join(10)
         assert not thread.is_alive()
-        woken.close()
-        wake.close()
+        for each in (opened, woken, wake):
+            each.close()
 
 
 def receive_all(sock: socket.socket) -> bytes:
@@ -143,6 +149,36 @@ def test_a_connection_too_many_is_refused(tmp_path: Path) -> None:
             wait.set()
             assert receive_all(first) == b""
         wait_until(lambda: is_served(address), "a place for the third")
+
+
+def own_address() -> str:
+    """Of this machine, and no loopback address, which no limit is for."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        try:
+            sock.connect(("192.0.2.1", 9))  # which sends nothing
+        except OSError:
+            pytest.skip("no network here")
+        address: str = sock.getsockname()[0]
+        return address
+
+
+def test_a_balancers_connections_are_of_nobody_until_their_clients_are_known(tmp_path: Path) -> None:
+    address = own_address()
+    limits = replace(DEFAULTS, max_sessions_per_client=1)
+    sources = []
+
+    def begin(sock: socket.socket, listen: Listen, place: Place) -> Talking:
+        sources.append(place.source)
+        return Talking(hold, sock)
+
+    for trust, heard in (((f"{address}/32",), [b"in", b"in"]), ((), [b"in", b"full"])):
+        with (
+            serving(hold, tmp_path / "log", replace(limits, proxy_trust=trust), at=address, begin=begin) as place,
+            ExitStack() as stack,
+        ):
+            clients = [stack.enter_context(socket.create_connection(place, 5)) for _ in range(2)]
+            assert [client.recv(10) for client in clients] == heard
+    assert sources == ["", "", address]
 
 
 def test_in_a_pause_a_conversation_has_no_thread(tmp_path: Path) -> None:
