@@ -91,7 +91,7 @@ class RunningMonitor:
     def ask(self, word: str, path: str = "") -> str:
         """What a proxy answers, empty if it ends instead."""
         with socket.socket(socket.AF_UNIX) as sock:
-            sock.settimeout(10)
+            sock.settimeout(60)
             wait_until(lambda: not sock.connect_ex(path or self.path), "the socket")
             sock.sendall(word.encode())
             try:
