@@ -105,12 +105,15 @@ class Agents:
         self._visits[pid] = visit
 
     def _is_full(self, origin: str, snapshot: Snapshot) -> bool:
-        limits = snapshot.configuration
-        # No honest proxies have more sessions: those of now, and after a reload those of before.
-        if len(self._visits) >= 2 * limits.workers * limits.max_sessions:
-            return True
-        of_this = sum(newborn.source == origin for newborn in self._newborn.values()) if origin else 0
-        return len(self._newborn) >= limits.max_unauthenticated or of_this >= limits.max_unauthenticated_per_client
+        limits, newborn = snapshot.configuration, self._newborn.values()
+        of_this = sum(each.source == origin for each in newborn) if origin else 0
+        # Proxies that are as they should be have less: they turn connections away before. After a reload there are
+        # two generations of them.
+        return (
+            len(newborn) >= limits.workers * limits.max_unauthenticated
+            or of_this >= limits.workers * limits.max_unauthenticated_per_client
+            or len(self._visits) >= 2 * limits.workers * limits.max_sessions
+        )
 
     def descriptors(self) -> Iterable[int]:
         """To be polled; `hear` is for those that are readable."""
