@@ -31,12 +31,6 @@ _TYPES = {
     "SimpleSMTPSSLSender": Security.SMTPS,
 }
 
-_BOOLEANS = {
-    **dict.fromkeys(("1", "yes", "true", "on"), True),
-    **dict.fromkeys(("0", "no", "false", "off"), False),
-}
-
-
 # What getmail calls its retrievers: `SimpleIMAPSSLRetriever`, `MultidropSDPSRetriever` and so on.
 _RETRIEVER = r"(?:Simple|BrokenUIDL|Multidrop)(POP3|IMAP|SDPS)(SSL)?Retriever"
 
@@ -149,9 +143,9 @@ def _boolean(section: Section, key: str) -> bool:
     line = _single(section, key)
     if line is None:
         return False
-    if line.text.lower() not in _BOOLEANS:
-        raise AccountsError(line.origin, f"{key} must be one of {', '.join(_BOOLEANS)}")
-    return _BOOLEANS[line.text.lower()]
+    if line.text.lower() not in getmailrc.BOOLEANS:
+        raise AccountsError(line.origin, f"{key} must be one of {', '.join(getmailrc.BOOLEANS)}")
+    return getmailrc.BOOLEANS[line.text.lower()]
 
 
 def _required(line: Line | None, what: str, sender: Section) -> Line:
@@ -165,7 +159,7 @@ def _patterns(sender: Section) -> tuple[str, ...]:
     patterns = []
     for line in sender.values.get("address", []):
         with at(line.origin):
-            patterns += [pattern.parse(text.strip()) for text in line.text.split(",") if text.strip()]
+            patterns += pattern.parse_list(line.text)
     if not patterns:
         raise AccountsError(sender.origin, "[sender] needs address")
     return tuple(patterns)

@@ -10,6 +10,12 @@ from dataclasses import dataclass, field
 
 from sendooway.accounts.account import AccountsError, NoAccountFile, Origin
 
+# What these words mean as a value, in any case.
+BOOLEANS = {
+    **dict.fromkeys(("1", "yes", "true", "on"), True),
+    **dict.fromkeys(("0", "no", "false", "off"), False),
+}
+
 
 @dataclass(frozen=True)
 class Line:

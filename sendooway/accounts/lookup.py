@@ -78,28 +78,39 @@ def list_accounts(mapping: Mapping, user: Identity, files: UserFiles, among: Seq
         raise AccountsError(mapping.origin, f"the source of a mapping must be one of {', '.join(SOURCES)}")
     listing = SOURCES[mapping.source](mapping, user, files)
     netrcs = [other for other in among if other.source == "netrc"]
-    if not netrcs:
+    if not netrcs or not any(_lacks_login(entry) for entry in listing.entries):
         return listing
-    entries = tuple(_with_login(entry, netrcs, user, files) for entry in listing.entries)
+    logins = _logins(netrcs, user, files)
+    entries = tuple(_with_login(entry, logins) if _lacks_login(entry) else entry for entry in listing.entries)
     return Listing(listing.searched, entries, listing.problems)
 
 
-def _with_login(entry: Entry, netrcs: Sequence[Mapping], user: Identity, files: UserFiles) -> Entry:
-    unusable = entry.account
-    if not isinstance(unusable, Unusable) or not unusable.lacks_login:
-        return entry
-    host = unusable.account.host
+def _lacks_login(entry: Entry) -> bool:
+    return isinstance(entry.account, Unusable) and entry.account.lacks_login
+
+
+def _logins(netrcs: Sequence[Mapping], user: Identity, files: UserFiles) -> dict[str, list[Credentials]]:
+    """What the files of these mappings have for each host."""
+    found: dict[str, list[Credentials]] = {}
     for mapping in netrcs:
         path = _path(mapping, user)
         try:
             machines = netrc.parse(files.read(path), _printable(path))
         except FileNotFoundError:
             continue
-        for machine in machines:
-            login, known = machine.login, unusable.username
-            if machine.machine == host and login and machine.password and known in ("", login):
-                credentials = Credentials(login, FromNetrc((host,), login, path))
-                return replace(entry, account=replace(unusable.account, credentials=credentials))
+        for one in machines:
+            if one.machine and one.login and one.password:
+                credentials = Credentials(one.login, FromNetrc((one.machine,), one.login, path))
+                found.setdefault(one.machine, []).append(credentials)
+    return found
+
+
+def _with_login(entry: Entry, logins: dict[str, list[Credentials]]) -> Entry:
+    assert isinstance(entry.account, Unusable)
+    account, username = entry.account.account, entry.account.username
+    for credentials in logins.get(account.host, []):
+        if username in ("", credentials.username):
+            return replace(entry, account=replace(account, credentials=credentials))
     return entry
 
 
@@ -195,7 +206,7 @@ def _list_folder(path: str, parse: _Parse, user: Identity, files: UserFiles) -> 
 
 
 # Hidden files, what editors and package managers leave behind, and where getmail remembers what it has retrieved.
-_BACKUP = re.compile(r"\A[.#]|\Aoldmail-|~\Z|\.(?:bak|old|orig|save|swp|dpkg-\w+|rpm\w+)\Z")
+_BACKUP = re.compile(r"\A[.#]|\Aoldmail-|~\Z|\.(?:bak|json|old|orig|save|swp|dpkg-\w+|rpm\w+)\Z")
 
 
 def _printable(path: str) -> str:

@@ -76,7 +76,10 @@ def parse(text: str, file: str, owner: Identity) -> Listing:
     for section in msmtprc.parse(text, file):
         if section.alias_of is not None:
             continue  # another name for an account that is there already
-        entries.append(Entry(section.origin, _account(section, _patterns(section, owner, problems), owner)))
+        patterns, not_known = _patterns(section, owner, problems)
+        account = _account(section, patterns, owner)
+        entries.append(Entry(section.origin, account))
+        entries += [Entry(section.origin, _refusing(section, account, address)) for address in not_known]
         problems.update(
             Problem(section.settings[command].origin, f"`{command}`: {text}")
             for command, text in _NOT_DONE.items()
@@ -92,19 +95,33 @@ def _text(section: Section, command: str) -> str:
     return "" if setting is None else setting.text
 
 
-def _patterns(section: Section, owner: Identity, problems: set[Problem]) -> tuple[str, ...]:
+def _patterns(section: Section, owner: Identity, problems: set[Problem]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Whom the account serves; and, of patterns that are not known here, in which domains there may be more of them."""
     setting = section.settings.get("from")
     if setting is None or not setting.text:
         text = f"the account {section.name} serves no sender: give it a `from`, which may be *@domain or *"
         problems.add(Problem(section.origin, text))
-        return ()
-    found = []
+        return (), ()
+    found: list[str] = []
+    not_known: list[str] = []
     for address in setting.text.replace("%U", owner.name).split(","):
         try:
             found.append(pattern.parse(address.strip()))
         except BadValue as error:
-            problems.add(Problem(setting.origin, f"`from`: {error.reason}"))
-    return tuple(found)
+            _, at, domain = address.strip().rpartition("@")
+            try:
+                not_known.append(pattern.parse(f"*{at}{domain}" if at else ""))
+            except BadValue:
+                problems.add(Problem(setting.origin, f"`from`: {error.reason}"))
+    return tuple(found), tuple(not_known)
+
+
+def _refusing(section: Section, account: Account | Unusable, address: str) -> Unusable:
+    """Keeps senders whom msmtp might send through this account from going out through one that comes later."""
+    known = account.account if isinstance(account, Unusable) else account
+    reason = f"the account {section.name} may serve this sender, but its `from` has wildcards other than *@domain and *"
+    refused = replace(known, patterns=(address,), credentials=None)
+    return Unusable(refused, reason, section.settings["from"].origin, _text(section, "user"))
 
 
 class _Unusable(Exception):

@@ -66,10 +66,13 @@ _ARGUMENTS = {
     "protocol": "smtp|lmtp",
     "allow_from_override": "on|off",
     "set_from_header": _FLAG + "|auto",
-    "dsn_notify": f"off|never|(?:{_CONDITION})(?:,(?:{_CONDITION}))*",
+    # Each condition once.
+    "dsn_notify": rf"off|never|(?!.*({_CONDITION}).*\1)(?:{_CONDITION})(?:,(?:{_CONDITION}))*",
     "dsn_return": "off|headers|full",
     "syslog": f"{_FLAG}|LOG_(?:{_FACILITIES})",
 }
+
+COMMANDS = frozenset(_ARGUMENTS)
 
 # Whose argument is a number that is a port, too.
 _PORTS = ("port", "proxy_port")

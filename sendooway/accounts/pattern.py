@@ -19,6 +19,11 @@ def parse(text: str) -> str:
     return text
 
 
+def parse_list(text: str) -> list[str]:
+    """Patterns apart by commas, perhaps none at all. Raises BadValue as `parse` does."""
+    return [parse(piece.strip()) for piece in text.split(",") if piece.strip()]
+
+
 def matching(reverse_path: str) -> tuple[str, ...]:
     """The patterns, in lower case, that match a reverse-path (empty for the null one), the best first."""
     if not reverse_path:

@@ -21,10 +21,6 @@ from sendooway.accounts.getmailrc import Section
 from sendooway.accounts.value import BadValue, at, parse_host, parse_password, parse_port, parse_username
 from sendooway.auth.identity import Identity
 
-_BOOLEANS = {
-    **dict.fromkeys(("1", "yes", "true", "on"), True),
-    **dict.fromkeys(("0", "no", "false", "off", ""), False),
-}
 _KEYS = frozenset(("server", "port", "tls", "email", "username", "password", "address", "quiet"))
 
 
@@ -46,9 +42,9 @@ def parse(text: str, file: str, owner: Identity) -> Listing:
 
 
 def _account(config: Section, file: str) -> Account | Unusable:
-    tls = _text(config, "tls").lower()
-    if tls not in _BOOLEANS:
-        raise AccountsError(_origin(config, "tls"), f"tls must be one of {', '.join(filter(None, _BOOLEANS))}")
+    tls = _text(config, "tls").lower() or "off"
+    if tls not in getmailrc.BOOLEANS:
+        raise AccountsError(_origin(config, "tls"), f"tls must be one of {', '.join(getmailrc.BOOLEANS)}")
     with at(_origin(config, "server")):
         host = parse_host(_text(config, "server"))
     with at(_origin(config, "port")):
@@ -61,7 +57,7 @@ def _account(config: Section, file: str) -> Account | Unusable:
         patterns=_patterns(config, file),
         host=host,
         port=port,
-        security=Security.STARTTLS if _BOOLEANS[tls] else Security.NONE,
+        security=Security.STARTTLS if getmailrc.BOOLEANS[tls] else Security.NONE,
         check_certificate=True,
         credentials=Credentials(username, password) if username and password else None,
         origin=config.origin,
@@ -87,5 +83,5 @@ def _patterns(config: Section, file: str) -> tuple[str, ...]:
         patterns.append(pattern.parse(file.rpartition("/")[2]))
     for line in config.values.get("address", []):
         with at(line.origin):
-            patterns += [pattern.parse(text.strip()) for text in line.text.split(",") if text.strip()]
+            patterns += pattern.parse_list(line.text)
     return tuple(dict.fromkeys(patterns))

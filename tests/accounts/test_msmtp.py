@@ -138,6 +138,18 @@ def test_what_cannot_be_done_as_the_account_says_makes_it_unusable(more: str, li
     assert found.patterns == ("alice@moon.test",)
 
 
+def test_senders_whom_another_wildcard_may_mean_are_refused() -> None:
+    served, refused, other = parse(
+        MOON + LOGIN + "from a*@moon.test,b@moon.test,[x]@*.test\naccount c\nhost h\nfrom *\n"
+    )
+    assert served == account(patterns=("b@moon.test",))
+    assert isinstance(refused, Unusable)
+    assert refused.patterns == ("*@moon.test",)
+    assert refused.reason.startswith("the account moon may serve this sender")
+    assert other is not None
+    assert other.patterns == ("*",)
+
+
 def test_an_account_without_a_host_is_unusable() -> None:
     (found,) = parse("account moon\nfrom alice@moon.test\n")
     assert isinstance(found, Unusable)
@@ -148,7 +160,8 @@ def test_an_account_without_a_host_is_unusable() -> None:
     ("text", "expected"),
     [
         ("account a\nhost h\n", ["rc:1: the account a serves no sender: give it a `from`, which may be *@domain or *"]),
-        (MOON + "from secret-*@moon.test\n", ["rc:4: `from`: an address must read user@domain"]),
+        (MOON + "from secret\n", ["rc:4: `from`: an address must read user@domain"]),
+        (MOON + "from a*@moon.test,x@*.test\n", ["rc:4: `from`: an address must read user@domain"]),
         (MOON + "from %H\n", ["rc:4: `from`: an address must read"]),
         (MOON + "aliases ~/x\n", ["rc:4: `aliases`: recipients are taken as the mail program gives them"]),
         (MOON + "aliases\ntls_key_file\ndsn_notify off\nauto_from off\n", []),

@@ -174,6 +174,21 @@ def test_the_real_msmtp_reads_the_tables_as_we_do(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @needs_msmtp
+def test_the_real_msmtp_lets_each_command_have_the_same_arguments(tmp_path: Path) -> None:
+    for command in sorted(msmtprc.COMMANDS - {"eval"}):
+        for argument in ("", "on", "x", "5", "off", "failure,failure"):
+            text = f"account a\nhost h\n{command} {argument}\n"
+            try:
+                msmtprc.parse(text, "rc")
+            except AccountsError:
+                accepted = False
+            else:
+                accepted = True
+            assert accepted is not isinstance(real_msmtp.show(text.encode(), tmp_path, "a"), int), text
+
+
+@pytest.mark.slow
+@needs_msmtp
 def test_the_real_msmtp_reads_random_files_as_we_do(tmp_path_factory: pytest.TempPathFactory) -> None:
     folder = tmp_path_factory.mktemp("msmtp")
     accepted = []

@@ -65,3 +65,15 @@ def test_only_the_part_before_the_at_sign_has_a_sub_address(local_part: str, dom
 def test_every_match_of_an_address_is_a_pattern_or_an_impossible_address(address: str) -> None:
     for match in pattern.matching(address):
         assert pattern.parse(match) == match
+
+
+@pytest.mark.parametrize(
+    ("text", "patterns"), [("", []), (" , ", []), ("a@b", ["a@b"]), ("a@b,*@c , *,", ["a@b", "*@c", "*"])]
+)
+def test_a_list_is_apart_by_commas(text: str, patterns: list[str]) -> None:
+    assert pattern.parse_list(text) == patterns
+
+
+def test_a_list_with_a_bad_pattern_is_a_bad_value() -> None:
+    with pytest.raises(BadValue):
+        pattern.parse_list("a@b, c")
