@@ -121,6 +121,7 @@ class Configuration:
     ext_message_size: int | None = 0  # None: no SIZE; 0: SIZE without limit; else octets
     auth_mechanisms: tuple[str, ...] = MECHANISMS  # those that may be offered; see privsep/snapshot.py
     auth_backend: Backend = Backend.PAM
+    auth_cache: int = 0  # seconds; 0: PAM is asked about each password
     valid_users: tuple[str, ...] = ()  # names and %groups; empty: everyone
     user_include: str = ""
     listen: tuple[Listen, ...] = ()
@@ -435,6 +436,7 @@ _KEYWORDS = {
         _Keyword("ext8BitMime", "ext_8bit_mime", _one_of(EightBitMime)),
         _Keyword("extMessageSize", "ext_message_size", _size),
         _Keyword("authBackend", "auth_backend", _one_of(Backend)),
+        _Keyword("authCache", "auth_cache", _seconds_or_none),
         _Keyword("authMechanisms", "auth_mechanisms", _mechanisms, _Empty.DEFAULT),
         _Keyword("krb5Keytab", "krb5_keytab", _keytab, _Empty.DEFAULT),
         _Keyword("krb5PamAccount", "krb5_pam_account", _yes_or_no),

@@ -57,6 +57,9 @@ SAMPLE = """\
 #ldapAuthDN =
 #ldapSSLca =
 
+# Seconds for which PAM's yes to a password holds; 0: it is asked each time.
+#authCache = 0
+
 # A user, or the members of a %group. Repeatable; without it everyone.
 #validUser =
 

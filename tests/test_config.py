@@ -141,6 +141,7 @@ ADMINISTRATOR_LINES = [
     ("krb5PamAccount = yes", "krb5_pam_account", True),
     ("krb5PamAccount = no", "krb5_pam_account", False),
     ("krb5ConstrainedDelegation = yes", "krb5_constrained_delegation", True),
+    ("authCache = 600", "auth_cache", 600),
     ("workers = 1", "workers", 1),
     ("workers = 64", "workers", 64),
     ("maxSessions = 1", "max_sessions", 1),
@@ -376,8 +377,11 @@ def test_a_long_wrong_value_is_not_quoted_in_full(line: str) -> None:
     [
         ("smarthostMaping", "conf:1: smarthostMaping: unknown keyword; smarthostMapping would be right"),
         ("sslcrt", "conf:1: sslcrt: unknown keyword; sslCert would be right"),
-        ("a\x1bb", "conf:1: 'a\\x1bb': unknown keyword; addReceivedField, authBackend, authMechanisms, cloneEhlo,"),
-        ("", "conf:1: unknown keyword; addReceivedField, authBackend, authMechanisms, cloneEhlo,"),
+        (
+            "a\x1bb",
+            "conf:1: 'a\\x1bb': unknown keyword; addReceivedField, authBackend, authCache, authMechanisms, cloneEhlo,",
+        ),
+        ("", "conf:1: unknown keyword; addReceivedField, authBackend, authCache, authMechanisms, cloneEhlo,"),
         ("q" * 100, f"conf:1: '{'q' * 40}': unknown keyword; "),
     ],
 )

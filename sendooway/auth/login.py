@@ -22,17 +22,19 @@ class Authenticator:
     """A back end.
 
     `check` is quick and raises AuthenticatorError if it is not set up; `load` imports what it needs, takes its time
-    only once, and raises the same; `verify(name, password, client)` gives the identity or raises LoginError.
+    only once, and raises the same; `verify(name, password, client)` gives the identity or raises LoginError. So does
+    `recognise(name, client)`, where the password was proved a while ago and need not be again; None: it always does.
     """
 
     check: Callable[[], None]
     load: Callable[[], None]
     verify: Callable[[str, Secret, str], Identity]
+    recognise: Callable[[str, str], Identity] | None = None
     admits_root: bool = False
 
 
 AUTHENTICATORS: dict[Backend, Callable[[Configuration], Authenticator]] = {
-    Backend.PAM: lambda _: Authenticator(pam.check, pam.load, pam.verify),
+    Backend.PAM: lambda _: Authenticator(pam.check, pam.load, pam.verify, pam.recognise),
     Backend.LDAP: lambda configuration: Authenticator(
         partial(ldap.check, configuration), ldap.load, partial(ldap.verify, configuration)
     ),
@@ -71,8 +73,15 @@ def _asks_pam_account(configuration: Configuration) -> bool:
     return configuration.krb5_pam_account
 
 
-def verify(claim: PasswordLogin, authenticator: Authenticator, valid_users: Collection[str], client: str) -> Identity:
-    """The user that a client proves to be, if this user may log in.
+def verify(
+    claim: PasswordLogin,
+    authenticator: Authenticator,
+    valid_users: Collection[str],
+    client: str,
+    *,
+    remembered: bool = False,
+) -> Identity:
+    """The user that a client proves to be, or did prove to be a while ago (`remembered`), if this user may log in.
 
     `valid_users` are names and %groups, empty for everyone; `client` is the address of the client's host, or `local`.
     Raises LoginError. What could tell an unknown user from an unpermitted one is asked after the back end has spoken.
@@ -85,7 +94,10 @@ def verify(claim: PasswordLogin, authenticator: Authenticator, valid_users: Coll
         authenticator.load()
     except AuthenticatorError as error:
         raise LoginError(Verdict.LATER, str(error)) from error
-    identity = authenticator.verify(claim.authcid, claim.password, client)
+    if remembered and authenticator.recognise is not None:
+        identity = authenticator.recognise(claim.authcid, client)
+    else:
+        identity = authenticator.verify(claim.authcid, claim.password, client)
     # RFC 4616, 2.: to act as somebody else is not for anyone here.
     if claim.authzid not in ("", claim.authcid, identity.name):
         raise LoginError(Verdict.REFUSED, "authorization-identity")

@@ -72,6 +72,16 @@ def verify(name: str, password: Secret, client: str) -> Identity:
     if b"\0" in password.octets:
         raise LoginError(Verdict.REFUSED, "credentials")
     _ask(name, password.octets, client, authenticate=True)
+    return _identity(name)
+
+
+def recognise(name: str, client: str) -> Identity:
+    """As `verify`, for a user whose password need not be proved again: PAM is asked about the account only."""
+    check_account(name, client)
+    return _identity(name)
+
+
+def _identity(name: str) -> Identity:
     try:
         entry = pwd.getpwnam(name)
     except KeyError:

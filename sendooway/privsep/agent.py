@@ -38,6 +38,7 @@ from sendooway.privsep.messages import (
     SaslUnavailable,
 )
 from sendooway.privsep.privileges import PrivilegeError
+from sendooway.privsep.remembered import proof
 from sendooway.privsep.snapshot import Snapshot
 from sendooway.privsep.user import User
 from sendooway.sasl import ContextError, PasswordLogin, SaslError, TicketLogin
@@ -210,11 +211,11 @@ class _Agent:
             self.state = State.CHALLENGED
             return LoginChallenge(challenge)
         name = claim.authcid if isinstance(claim, PasswordLogin) else claim.principal
-        self._gate.wait(name, self._left())
+        remembered = self._gate.wait(name, self._proof(claim), self._left())
         ready = self._ready()
         try:
             with self._limited():
-                identity = self._verify(claim)
+                identity = self._verify(claim, remembered=remembered)
         except LoginError as error:
             self._gate.failed(refused=error.verdict is Verdict.REFUSED)
             return self._refuse(name, error, ready)
@@ -241,13 +242,21 @@ class _Agent:
             remedy=error.remedy or None,
         )
 
-    def _verify(self, claim: PasswordLogin | TicketLogin) -> Identity:
+    def _proof(self, claim: PasswordLogin | TicketLogin) -> bytes:
+        """Of a password that may be remembered; else empty."""
+        configuration = self._snapshot.configuration
+        can_recognise = login.AUTHENTICATORS[configuration.auth_backend](configuration).recognise is not None
+        if not configuration.auth_cache or not can_recognise or not isinstance(claim, PasswordLogin):
+            return b""
+        return proof(self._snapshot.key(), claim.authcid, claim.password.octets)
+
+    def _verify(self, claim: PasswordLogin | TicketLogin, *, remembered: bool) -> Identity:
         """Raises LoginError."""
         configuration, client = self._snapshot.configuration, self._visit.client
         match claim:
             case PasswordLogin():
                 authenticator = login.AUTHENTICATORS[configuration.auth_backend](configuration)
-                return login.verify(claim, authenticator, configuration.valid_users, client)
+                return login.verify(claim, authenticator, configuration.valid_users, client, remembered=remembered)
             case TicketLogin():
                 return login.verify_ticket(claim, configuration, client)
 

@@ -32,6 +32,7 @@ from sendooway.privsep.messages import (
     ProtocolError,
     SessionVerdict,
 )
+from sendooway.privsep.remembered import Remembered
 from sendooway.privsep.request import LOCAL, Request
 from sendooway.privsep.snapshot import Snapshot
 
@@ -59,6 +60,7 @@ class _Newborn:
     source: str
     snapshot: Snapshot
     user: str = ""
+    proof: bytes = b""  # of the login that waits or is checked; empty: it is not remembered, or was already
     state: _State = _State.IDLE
     due: float = 0.0
 
@@ -69,6 +71,7 @@ class Agents:
     def __init__(self, pace: Pace) -> None:
         self._pace = pace
         self._failures = Failures()
+        self._remembered = Remembered()
         self._visits: dict[int, Visit] = {}
         self._users: dict[int, str] = {}  # of those in which somebody has logged in from another machine
         self._newborn: dict[int, _Newborn] = {}  # by the descriptor of its channel
@@ -133,20 +136,24 @@ class Agents:
     def _take(self, newborn: _Newborn, message: Message, log: Log) -> None:
         limits = newborn.snapshot.configuration
         match message:
-            case CheckWanted(user):
+            case CheckWanted(user, proof):
                 delay = self._delay(newborn.source, user, limits.max_failed_logins)
-                newborn.user, newborn.state, newborn.due = user, _State.WAITING, time.monotonic() + delay
+                newborn.user, newborn.proof = user, proof
+                newborn.state, newborn.due = _State.WAITING, time.monotonic() + delay
                 self._failures.count(newborn.source, user, time.monotonic(), limits.max_failed_logins)
                 if delay:
                     visit = newborn.visit
                     log.event("login-delayed", rip=visit.client, user=user, seconds=delay, session=visit.session)
             case CheckEnded(refused):
                 newborn.state = _State.IDLE
+                self._remembered.forget(newborn.user)
                 if not refused:
                     self._settle(newborn, self._failures.take_back)
             case CheckPassed(user):
                 newborn.state = _State.IDLE
                 self._settle(newborn, self._failures.passed)
+                if newborn.proof and limits.auth_cache:
+                    self._remembered.remember(newborn.user, newborn.proof, limits.auth_cache)
                 # As for the other limits, this machine counts for none: a webmail has many sessions of one user.
                 elsewhere = bool(newborn.source)
                 granted = not elsewhere or list(self._users.values()).count(user) < limits.max_sessions_per_user
@@ -180,9 +187,15 @@ class Agents:
                 return
             newborn.state = _State.CHECKING
             try:
-                newborn.channel.send(CheckGranted())
+                newborn.channel.send(CheckGranted(self._recall(newborn)))
             except (ChannelClosed, TimeoutError):
                 continue  # the end of its channel will be heard
+
+    def _recall(self, newborn: _Newborn) -> bool:
+        if not newborn.proof or not self._remembered.knows(newborn.user, newborn.proof):
+            return False
+        newborn.proof = b""  # it was proved back then, not now: its time goes on
+        return True
 
     def patience(self) -> float | None:
         """Seconds until `keep_time` has something to do; None: only what happens will bring it."""

@@ -19,11 +19,17 @@ class Gate:
     def __init__(self, channel: Channel | None) -> None:
         self._channel = channel
 
-    def wait(self, user: str, seconds: float) -> None:
-        """Until the login of `user`, as it was typed, may be checked; at most so many seconds."""
-        if self._channel is not None:
-            self._channel.send(CheckWanted(user[:_MOST_NAME]))
-            self._channel.receive(frozenset({CheckGranted}), seconds)
+    def wait(self, user: str, proof: bytes, seconds: float) -> bool:
+        """Until the login of `user`, as it was typed, may be checked; at most so many seconds.
+
+        True: what the `proof` is of (see CheckWanted) was right a while ago.
+        """
+        if self._channel is None:
+            return False
+        self._channel.send(CheckWanted(user[:_MOST_NAME], proof))
+        answer = self._channel.receive(frozenset({CheckGranted}), seconds)
+        assert isinstance(answer, CheckGranted)
+        return answer.remembered
 
     def failed(self, *, refused: bool) -> None:
         """The check is over. `refused`: it counts as a guess, other than where the back end is out of order."""

@@ -186,14 +186,20 @@ class SaslUnavailable:
 
 @dataclass(frozen=True)
 class CheckWanted:
-    """May the login of this user, as it was typed, be checked?"""
+    """May the login of this user, as it was typed, be checked?
+
+    `proof` is what `remembered.proof` makes of it; empty where nothing is to be remembered.
+    """
 
     user: str
+    proof: bytes = b""
 
 
 @dataclass(frozen=True)
 class CheckGranted:
-    """Now it may."""
+    """Now it may. `remembered`: that the password is right is known from a while ago."""
+
+    remembered: bool = False
 
 
 @dataclass(frozen=True)

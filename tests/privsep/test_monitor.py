@@ -248,7 +248,7 @@ def test_after_too_many_failures_a_user_waits(start: Start, monkeypatch: pytest.
 def test_so_many_logins_are_checked_at_the_same_time(
     start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def verify(claim: PasswordLogin, *_: object) -> Identity:
+    def verify(claim: PasswordLogin, *_: object, **__: object) -> Identity:
         (tmp_path / f"checking-{claim.authcid}").touch()
         wait_until((tmp_path / f"checked-{claim.authcid}").exists, "the end of the check")
         raise LoginError(Verdict.REFUSED, "slowly")
