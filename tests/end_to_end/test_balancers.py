@@ -8,7 +8,7 @@ import smtplib
 import socket
 import ssl
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, contextmanager
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -66,10 +66,13 @@ def connect() -> Iterator[Connect]:
         yield run
 
 
-def log_in(client: smtplib.SMTP, name: str = ME) -> int:
+def plain(name: str) -> str:
     """With a password that `authBackend = none` takes, and PAM does not."""
-    words = base64.b64encode(f"\0{name}\0wrong".encode()).decode()
-    return client.docmd("AUTH", f"PLAIN {words}")[0]
+    return base64.b64encode(f"\0{name}\0wrong".encode()).decode()
+
+
+def log_in(client: smtplib.SMTP, name: str = ME) -> int:
+    return client.docmd("AUTH", f"PLAIN {plain(name)}")[0]
 
 
 def is_closed(sock: socket.socket) -> bool:
@@ -255,20 +258,32 @@ def test_a_new_configuration_trusts_others(start: Start, connect: Connect) -> No
     sendooway.wait_for_log(" login ", "rip=192.0.2.7 ")
 
 
-@pytest.mark.parametrize(("header", "greeted"), [(told("192.0.2.7"), True), (b"EHLO x\r\n", False), (b"", False)])
-def test_under_a_super_server_the_header_comes_first_too(header: bytes, greeted: bool, start: Start) -> None:
+@contextmanager
+def under_a_super_server(start: Start) -> Iterator[tuple[Sendooway, socket.socket]]:
+    """What serves one connection from a balancer, and the balancer's end of it."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        client = socket.create_connection(listener.getsockname(), timeout=30)
+        balancer = socket.create_connection(listener.getsockname(), timeout=30)
         server, _ = listener.accept()
-    with closing(client):
+    with balancer:
         sendooway = start(TRUSTED, "-i", stdin=server.fileno(), stdout=server.fileno())
         server.close()
-        client.sendall(header)
-        if not header:
-            client.shutdown(socket.SHUT_WR)
-        if greeted:
-            assert client.recv(4) == b"220 "
-            sendooway.wait_for_log(" connect ", " rip=192.0.2.7 balancer=127.0.0.1")
-        else:
-            assert is_closed(client)
-            sendooway.wait_for_log("balancer-refused", "rip=127.0.0.1")
+        yield sendooway, balancer
+
+
+def test_under_a_super_server_the_header_comes_first_too(start: Start) -> None:
+    with under_a_super_server(start) as (sendooway, balancer), balancer.makefile("rb") as replies:
+        balancer.sendall(told("192.0.2.7"))
+        assert replies.readline().startswith(b"220 ")
+        balancer.sendall(b"EHLO client.test\r\nAUTH PLAIN %b\r\nQUIT\r\n" % plain(ME).encode())
+        assert [line[:3] for line in replies.read().split(b"\r\n")][-3:] == [b"235", b"221", b""]
+        sendooway.wait_for_log(" connect ", " rip=192.0.2.7 balancer=127.0.0.1")
+        sendooway.wait_for_log(" login ", " rip=192.0.2.7 ")
+
+
+@pytest.mark.parametrize("octets", [b"EHLO client.test\r\n", b""])
+def test_under_a_super_server_a_balancer_without_a_header_hears_nothing(octets: bytes, start: Start) -> None:
+    with under_a_super_server(start) as (sendooway, balancer):
+        balancer.sendall(octets)
+        balancer.shutdown(socket.SHUT_WR)
+        assert is_closed(balancer)
+        sendooway.wait_for_log("balancer-refused", "rip=127.0.0.1")
