@@ -22,13 +22,18 @@ def within(seconds: float) -> Iterator[None]:
     nobody.
     """
 
+    running = True
+
     def interrupt(number: int, frame: FrameType | None) -> None:
-        raise TooLate(f"reading the files took longer than {seconds:g} seconds")
+        if running:
+            raise TooLate(f"reading the files took longer than {seconds:g} seconds")
 
     before = signal.signal(signal.SIGALRM, interrupt)
-    signal.setitimer(signal.ITIMER_REAL, seconds, _AGAIN_SECONDS)
     try:
+        signal.setitimer(signal.ITIMER_REAL, seconds, _AGAIN_SECONDS)
         yield
     finally:
+        # First of all: a timer that outlived the block would interrupt something else.
+        running = False
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)

@@ -97,9 +97,10 @@ class User:
 
     def _find(self, reverse_path: str) -> Account:
         """Raises NoAccount, AccountsError, TooLate."""
+        mappings = self._mappings()
         try:
             with within(READ_SECONDS):
-                account = look_up(reverse_path, self._mappings(), self._identity, self._files, self._last)
+                account = look_up(reverse_path, mappings, self._identity, self._files, self._last)
                 self._protect_credentials(account)
                 return account
         except NoAccount:
@@ -109,8 +110,9 @@ class User:
 
     def _guess(self, reverse_path: str) -> Account | None:
         """The account of a mailbox that has none. Raises AccountsError, TooLate."""
+        mappings = self._mappings()
         with within(READ_SECONDS):
-            entry = find_mailbox(reverse_path, self._mappings(), self._identity, self._files)
+            entry = find_mailbox(reverse_path, mappings, self._identity, self._files)
         if entry is None:
             return None
         if entry not in self._guessed:
