@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from servers.processes import descendants, free_port, read_status, title, wait_until, wait_until_gone
+from servers.processes import PATIENCE, descendants, free_port, read_status, title, wait_until, wait_until_gone
 from servers.program import ROOT, command
 
 from sendooway import daemon
@@ -291,7 +291,7 @@ def standalone(configuration: Path, tmp_path: Path) -> Iterator[subprocess.Popen
     yield process
     everyone = descendants(process.pid)
     process.send_signal(signal.SIGTERM)
-    assert process.wait(10) == 0
+    assert process.wait(PATIENCE) == 0
     wait_until_gone(everyone)
 
 

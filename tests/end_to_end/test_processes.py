@@ -9,7 +9,7 @@ import time
 
 import pytest
 from end_to_end.messages import HEADER
-from servers.processes import accepts, free_port, has_ipv6, is_running, title, wait_until, wait_until_gone
+from servers.processes import PATIENCE, accepts, free_port, has_ipv6, is_running, title, wait_until, wait_until_gone
 from servers.program import Connect, Sendooway, Start
 from servers.scripted import ScriptedSmarthost
 from servers.users import User
@@ -76,7 +76,7 @@ def test_sigterm_without_sessions_ends_at_once(start: Start) -> None:
     sendooway = start("authBackend = none")
     begin = time.monotonic()
     sendooway.process.send_signal(signal.SIGTERM)
-    assert sendooway.process.wait(10) == 0
+    assert sendooway.process.wait(PATIENCE) == 0
     assert time.monotonic() - begin < 5
 
 

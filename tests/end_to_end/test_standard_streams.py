@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from end_to_end.messages import HEADER, without_received
 from servers.postfix import Postfix
-from servers.processes import wait_until
+from servers.processes import PATIENCE, wait_until
 from servers.program import ROOT, Sendooway, Start, command
 from servers.scripted import Fault, ScriptedSmarthost, Stage
 from servers.users import User
@@ -54,7 +54,7 @@ class Lines:
 def sockets() -> Iterator[tuple[socket.socket, socket.socket]]:
     """A connection over loopback, as inetd would hand it over: the client's end and the server's."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        client = socket.create_connection(listener.getsockname(), timeout=30)
+        client = socket.create_connection(listener.getsockname(), timeout=PATIENCE)
         server, _ = listener.accept()
     with client, server:
         yield client, server
@@ -93,7 +93,7 @@ def test_under_inetd_one_user_sends_and_all_processes_end_with_the_connection(
             assert found == login
             assert without_received(delivery.content) == CONTENT
         assert client.ask(b"QUIT\r\n") == 221
-    assert sendooway.process.wait(10) == 0
+    assert sendooway.process.wait(PATIENCE) == 0
 
 
 def test_under_inetd_the_end_of_the_connection_ends_everything(
@@ -107,13 +107,13 @@ def test_under_inetd_the_end_of_the_connection_ends_everything(
     assert client.ask(b"EHLO client.test\r\n") == 250
     assert client.ask(b"AUTH PLAIN " + _base64(f"\0{ME}\0any") + b"\r\n") == 235
     client.close()
-    assert sendooway.process.wait(10) == 0
+    assert sendooway.process.wait(PATIENCE) == 0
 
 
 def test_a_unix_socket_is_a_connection_too(start: Start) -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        ours.settimeout(30)
+        ours.settimeout(PATIENCE)
         start("authBackend = none", "-i", stdin=theirs.fileno(), stdout=theirs.fileno())
         theirs.close()
         client = Lines(ours)
@@ -128,7 +128,12 @@ def test_a_unix_socket_is_a_connection_too(start: Start) -> None:
 def test_on_plain_pipes_one_talks_smtp_by_hand_with_bare_line_feeds() -> None:
     script = b"EHLO me\nMAIL FROM:<a@b.test>\nRSET\nNOOP\nBOGUS\nQUIT\n"
     done = subprocess.run(
-        command("-c", "/dev/null", "-l", "&2"), input=script, cwd=ROOT, capture_output=True, timeout=30, check=False
+        command("-c", "/dev/null", "-l", "&2"),
+        input=script,
+        cwd=ROOT,
+        capture_output=True,
+        timeout=PATIENCE,
+        check=False,
     )
     codes = [line[:3] for line in done.stdout.splitlines() if line[3:4] == b" "]
     assert codes == [b"220", b"250", b"530", b"250", b"250", b"502", b"221"]
@@ -148,14 +153,14 @@ def test_an_interrupt_from_the_terminal_ends_it_quietly() -> None:
         assert process.stdout.readline().startswith(b"220 ")
         process.send_signal(signal.SIGINT)
         assert process.stdout.readline().startswith(b"421 ")
-        _, logged = process.communicate(timeout=30)
+        _, logged = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0
     assert b"Traceback" not in logged
 
 
 def test_the_end_of_standard_input_ends_it_quietly() -> None:
     done = subprocess.run(
-        command("-c", "/dev/null", "-l", "&2"), input=b"", cwd=ROOT, capture_output=True, timeout=30, check=False
+        command("-c", "/dev/null", "-l", "&2"), input=b"", cwd=ROOT, capture_output=True, timeout=PATIENCE, check=False
     )
     assert (done.returncode, done.stdout[:4]) == (0, b"220 ")
     assert b"Traceback" not in done.stderr
@@ -176,7 +181,7 @@ def test_a_mail_can_be_sent_over_plain_pipes(tmp_path: Path) -> None:
             input=script,
             cwd=ROOT,
             capture_output=True,
-            timeout=30,
+            timeout=PATIENCE,
             check=False,
         )
         codes = [line[:3] for line in done.stdout.splitlines() if line[3:4] == b" "]
@@ -211,7 +216,7 @@ def test_a_stop_after_the_final_dot_says_that_the_delivery_is_unknown(
             assert code == 451
             assert b"unknown" in text
             assert client.reply()[0] == 421
-    assert sendooway.process.wait(10) == 0
+    assert sendooway.process.wait(PATIENCE) == 0
 
 
 def test_sigterm_lets_a_session_finish(start: Start, sockets: tuple[socket.socket, socket.socket]) -> None:
@@ -224,14 +229,14 @@ def test_sigterm_lets_a_session_finish(start: Start, sockets: tuple[socket.socke
         sendooway.process.send_signal(signal.SIGTERM)
         assert client.ask(b"EHLO client.test\r\n") == 250
         assert client.ask(b"QUIT\r\n") == 221
-    assert sendooway.process.wait(10) == 0
+    assert sendooway.process.wait(PATIENCE) == 0
 
 
 def test_a_session_that_goes_on_for_30_seconds_after_sigterm_is_ended_with_421(
     start: Start, sockets: tuple[socket.socket, socket.socket]
 ) -> None:
     ours, theirs = sockets
-    ours.settimeout(60)
+    ours.settimeout(30 + PATIENCE)
     sendooway = start("authBackend = none", "-i", stdin=theirs.fileno(), stdout=theirs.fileno())
     theirs.close()
     with closing(Lines(ours)) as client:
@@ -241,7 +246,7 @@ def test_a_session_that_goes_on_for_30_seconds_after_sigterm_is_ended_with_421(
         code, text = client.reply()
         assert (code, text[:5]) == (421, b"4.3.2")
         assert ours.recv(1) == b""
-    assert sendooway.process.wait(10) == 0
+    assert sendooway.process.wait(PATIENCE) == 0
 
 
 def _base64(text: str) -> bytes:
