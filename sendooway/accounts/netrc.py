@@ -2,8 +2,10 @@
 
     machine smtp.moon.test login alice password "se cret"
 
-A word is quoted with double or single quotes; behind a backslash a character stands for itself. `#` at the beginning of
-a word starts a comment, but not where a value belongs. A `macdef` ends at the next empty line.
+A word is quoted with double or single quotes; within them, a backslash makes a quote or a backslash stand for itself.
+Elsewhere a backslash is a backslash, as for fetchmail and curl. `#` at the beginning of a word starts a comment, but
+not where a value belongs. A `macdef` ends at the next empty line. `port` and `protocol`, which some programs write, do
+not count.
 """
 
 import re
@@ -14,9 +16,9 @@ from sendooway.accounts.account import AccountsError, Origin
 from sendooway.accounts.value import at, parse_password
 from sendooway.secret import Secret
 
-_WITH_VALUE = frozenset({"machine", "login", "user", "password", "passwd", "account"})
+_WITH_VALUE = frozenset({"machine", "login", "user", "password", "passwd", "account", "port", "protocol"})
 
-_WORD = re.compile(r"""(?:"((?:[^"\\]|\\.)*)"|'((?:[^'\\]|\\.)*)'|(?!["'])((?:[^ \t\r\\]|\\.)+))(?=[ \t\r]|$)""")
+_WORD = re.compile(r"""(?:"((?:[^"\\]|\\.)*)"|'((?:[^'\\]|\\.)*)'|(?!["'])([^ \t\r]+))(?=[ \t\r]|$)""")
 
 _BLANKS = re.compile(r"[ \t\r]*")
 
@@ -84,14 +86,14 @@ def _words(text: str, file: str) -> Iterator[tuple[str, Origin]]:
         while place < len(line) and (value_follows or line[place] != "#"):
             found = _WORD.match(line, place)
             if not found:
-                raise AccountsError(origin, "a quote is not closed, or a line ends with a backslash")
+                raise AccountsError(origin, "a quote is not closed, or not the end of its word")
             place = _skip_blanks(line, found.end())
             double, single, bare = found.groups()
             if bare == "macdef" and not value_follows:
                 in_macro = True
                 break
             value_follows = not value_follows and bare in _WITH_VALUE
-            yield re.sub(r"\\(.)", r"\1", double or single or bare or ""), origin
+            yield re.sub(r"\\([\"'\\])", r"\1", double or single or "") if bare is None else bare, origin
 
 
 def _skip_blanks(line: str, place: int) -> int:

@@ -1,9 +1,11 @@
 import time
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from servers import fetchmail as real_fetchmail
 
 from sendooway.accounts import netrc
 from sendooway.accounts.account import AccountsError, Origin
@@ -37,7 +39,9 @@ def entry(machine: str | None, login: str | None, password: bytes | None) -> Mac
             'machine "a" login \'b c\' password "d \\" # e\\\\"',
             [entry("a", "b c", b'd " # e\\')],
         ),
-        ("machine a login b password c\\ d\\#e\"f'g", [entry("a", "b", b"c d#e\"f'g")]),
+        ("machine a login b password c\\d\\\\#e\"f'g\\", [entry("a", "b", b"c\\d\\\\#e\"f'g\\")]),
+        ("machine a port 587 login b protocol smtp password c", [entry("a", "b", b"c")]),
+        ("machine a login b password 'c\\d\\\\e\\'f'", [entry("a", "b", b"c\\d\\e'f")]),
         ('machine a login b password ""', [entry("a", "b", b"")]),
         # Values that are keywords; octets that are not UTF-8.
         (
@@ -61,11 +65,12 @@ def test_a_file_is_entries_of_machines(text: str, entries: list[Machine]) -> Non
         ("machine", 1, "machine needs a value"),
         ("machine a login b\npassword\n\n", 2, "password needs a value"),
         ("\nlogin b", 2, "expected `machine NAME`"),
-        ("machine a\nport 587", 2, "expected `machine NAME`"),
+        ("machine a\nhost 587", 2, "expected `machine NAME`"),
+        ("machine a\nport", 2, "port needs a value"),
         ("machine a login b secret", 1, "expected `machine NAME`"),
         ('machine a\npassword "secret', 2, "a quote is not closed"),
         ('machine a\npassword "secret"x', 2, "a quote is not closed"),
-        ("machine a\npassword secret\\", 2, "ends with a backslash"),
+        ("machine a\npassword 'secret\\'", 2, "a quote is not closed"),
         ("machine a password se\0cret", 1, "NUL"),
     ],
 )
@@ -127,3 +132,38 @@ def test_a_mebibyte_takes_less_than_a_second(piece: str) -> None:
     with suppress(AccountsError):
         netrc.parse(text, FILE)
     assert time.process_time() - begin < 1
+
+
+MACHINES = """\
+machine via login u password of-via
+machine poll login u password of-poll
+machine poll login U password of-U
+machine poll login v password "in quotes"
+machine poll login w password back\\slash
+machine poll login x account y password #no
+machine nobody password without-login
+default login u password of-default
+"""
+
+ENTRIES_OF_FETCHMAIL = [
+    ("poll 'poll' via 'via' user u", ("poll", "via"), "u"),
+    ("poll other via 'via' user u", ("other", "via"), "u"),
+    ("poll 'poll' user U", ("poll",), "U"),
+    ("poll 'poll' user v", ("poll",), "v"),
+    ("poll 'poll' user w", ("poll",), "w"),
+    ("poll Poll user u", ("Poll",), "u"),
+    ("poll nobody user u", ("nobody",), "u"),
+    ("poll unknown user u", ("unknown",), "u"),
+    ("poll 'poll' via 'via' user nobody", ("poll", "via"), "nobody"),
+]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(bool(real_fetchmail.why_not()), reason=real_fetchmail.why_not())
+@pytest.mark.parametrize(("rc", "hosts", "login"), ENTRIES_OF_FETCHMAIL)
+def test_the_real_fetchmail_finds_the_same_password(
+    rc: str, hosts: tuple[str, ...], login: str, tmp_path: Path
+) -> None:
+    found = netrc.look_up(netrc.parse(MACHINES, FILE), hosts, login)
+    theirs = real_fetchmail.password_from(MACHINES, rc, tmp_path)
+    assert theirs == (None if found is None else real_fetchmail.shown(found.octets))
