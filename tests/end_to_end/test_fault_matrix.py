@@ -237,7 +237,7 @@ CLIENT_FAULTS: dict[str, Act] = {
     "closed": close,
     "half-closed": half_close,
     "silent": stay_silent,
-    "slow": partial(speak, octets=b"x", seconds=0.05, times=60),
+    "slow": partial(speak, octets=b"x", seconds=0.05, times=30),
     "garbage": partial(speak, octets=bytes(range(256)) + b"\r\n", seconds=0, times=10),
     "endless": partial(speak, octets=b"NOOP\r\n" * 100, seconds=0, times=200),
     "10 MB": partial(speak, octets=b"x" * 1_000_000, seconds=0, times=10),
@@ -259,7 +259,11 @@ CLIENT_STAGES = (
 def bring_to(scene: Scene, stage: str) -> socket.socket:
     """The socket of a client that has come so far."""
     if stage == "connected":
-        return socket.create_connection(("localhost", scene.sendooway.port), 10)
+        begun = scene.sendooway.log.count(": connect session=")
+        sock = socket.create_connection(("localhost", scene.sendooway.port), 10)
+        # Who is gone before the server looks has no session.
+        wait_until(lambda: scene.sendooway.log.count(": connect session=") > begun, "the session")
+        return sock
     client = smtplib.SMTP("localhost", scene.sendooway.port, local_hostname="client.test", timeout=10)
     if stage == "greeted":
         return detached(client)
