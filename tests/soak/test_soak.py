@@ -14,7 +14,7 @@ REST = Figures({"monitor": 1, "proxy": 2}, descriptors=41, threads=5, monitor_me
 
 @pytest.mark.slow
 def test_a_short_soak_breaks_no_promise(tmp_path: Path) -> None:
-    soak = Soak(minutes=0.1, number=10, seed="sendooway")
+    soak = Soak(minutes=0.1, number=10, seed="sendooway", away_limit=60)
     asyncio.run(soak.run(tmp_path))
     assert soak.ledger.broken == []
     assert soak.ledger.counts["messages answered 2yz"] > 0
