@@ -105,10 +105,9 @@ def serve_standard_streams(
     signals = _receive_signals(signal.SIGINT)  # ^C of the person who types
     shared = _shared(configuration, options, contexts, monitor, log, Pool(0), signals)
     stream = Stream(transport, signals.stop)
-    if address is None:
-        peer: Peer | None = Peer("", local=True, can_tls=False, lf_ends_line=True)
-    else:
-        peer = _meet(stream, address, Trust(configuration.proxy_trust), log, tls=options.tls)
+    by_hand = Peer("", local=True, can_tls=False, lf_ends_line=True)
+    balancers = Trust(configuration.proxy_trust)
+    peer = by_hand if address is None else _meet(stream, address, balancers, log, tls=options.tls)
     if peer is None:
         return
     session = Session(shared, stream, peer, greeted=greeter.said())
