@@ -118,19 +118,47 @@ class _Session:
         recipients = self._random.randint(1, 4)
         self._writer.write(b"RCPT TO:<bob@mars.test>\r\n" * recipients)
         codes = [await self._reply() for _ in range(recipients)]
-        if 250 not in codes or await self._ask(b"DATA\r\n") != 354:
+        content = self._content(name)
+        in_chunks = self._random.randrange(2)
+        if 250 not in codes or not await (self._send_chunks if in_chunks else self._send_data)(name, content):
             await self._ask(b"RSET\r\n")
             return
-        content = self._content(name)
-        for start in range(0, len(content), 16384):
-            await self._say(content[start : start + 16384])
+        self._ledger.client_hears(name, await self._reply())
+
+    async def _send_data(self, name: str, content: bytes) -> bool:
+        """All but the reply to it; false if there is none, since the message was refused before its end."""
+        if await self._ask(b"DATA\r\n") != 354:
+            return False
+        dotted = content.replace(b"\r\n.", b"\r\n..")
+        for start in range(0, len(dotted), 16384):
+            await self._say(dotted[start : start + 16384])
         self._ledger.client_finishes(name, content)
         await self._say(b".\r\n", may_fail=False)
-        self._ledger.client_hears(name, await self._reply())
+        return True
+
+    async def _send_chunks(self, name: str, content: bytes) -> bool:
+        """Likewise."""
+        rest = content
+        while True:
+            size = self._random.choice((1, 500, 50_000, 1_000_000))
+            chunk, rest = rest[:size], rest[size:]
+            last = not rest
+            await self._say(b"")  # or something fails between two chunks
+            line = b"BDAT %d%s\r\n" % (len(chunk), b" LAST" if last else b"")
+            if self._random.random() < FAULT:
+                await self._say(line + chunk[: len(chunk) // 2], may_fail=False)
+                raise Left
+            if last:
+                self._ledger.client_finishes(name, content)
+            await self._say(line + chunk, may_fail=False)
+            if last:
+                return True
+            if await self._reply() != 250:
+                return False
 
     def _content(self, name: str) -> bytes:
         lines = self._random.choice((3, 10, 100, 100, 1000, 20000))
-        piece = b"..%d Gr\xfc\xdfe and a line of usual length, more or less, up to its end\r\n"
+        piece = b".%d Gr\xfc\xdfe and a line of usual length, more or less, up to its end\r\n"
         return name.encode() + b"\r\n" + b"".join(piece % number for number in range(lines))
 
     async def _ask(self, line: bytes) -> int:

@@ -66,6 +66,7 @@ class _Connection:
     ) -> None:
         self._ledger, self._random, self._context = ledger, random, context
         self._reader, self._writer = reader, writer
+        self._chunks = b""
 
     async def run(self) -> None:
         self._ledger.counts["connections to smarthosts"] += 1
@@ -83,17 +84,21 @@ class _Connection:
                 case b"DATA":
                     if await self._say(b"354 Go on\r\n"):
                         await self._take()
+                case b"BDAT":
+                    await self._take_chunk(line)
                 case b"QUIT":
                     await self._say(b"221 2.0.0 Bye\r\n")
                     return
                 case b"MAIL" | b"RCPT" | b"RSET":
+                    self._chunks = b""
                     await self._say(b"250 2.0.0 Ok\r\n")
                 case _:
                     await self._say(b"500 5.5.1 What?\r\n")
 
     def _offers(self) -> bytes:
         secure = self._writer.get_extra_info("ssl_object") is not None
-        offers = [b"PIPELINING"] * self._random.randrange(2) + [b"8BITMIME", b"SIZE 50000000", b"ENHANCEDSTATUSCODES"]
+        offers = [b"PIPELINING"] * self._random.randrange(2) + [b"CHUNKING"] * self._random.randrange(2)
+        offers += [b"8BITMIME", b"SIZE 50000000", b"ENHANCEDSTATUSCODES"]
         if self._context:
             offers.append(b"AUTH PLAIN" if secure else b"STARTTLS")
         return b"".join(b"250-%s\r\n" % offer for offer in [b"smarthost.test", *offers]) + b"250 HELP\r\n"
@@ -106,7 +111,20 @@ class _Connection:
             if self._random.random() < FAULT / 100:
                 # To agree before the end would be a lie that nobody can see through once all octets are under way.
                 await self._fail(["reset", "close", "stall", "garbage", "refuse", "bye", "flood"])
-        content = content[2:-3]
+        await self._complete(content[2:-3].replace(b"\r\n.", b"\r\n"))
+
+    async def _take_chunk(self, line: bytes) -> None:
+        _, size, *last = line.split()
+        if self._random.random() < FAULT:
+            await self._fail(["reset", "close", "stall", "garbage", "refuse", "bye", "flood"])
+        self._chunks += await self._reader.readexactly(int(size))
+        if last:
+            await self._complete(self._chunks)
+        else:
+            await self._say(b"250 2.0.0 Go on\r\n")
+
+    async def _complete(self, content: bytes) -> None:
+        """It has all of a message."""
         while field := _RECEIVED.match(content):
             content = content[field.end() :]
         name = content.partition(b"\r\n")[0].decode("latin-1")
