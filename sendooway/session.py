@@ -357,7 +357,7 @@ class Session:
         except tls.TlsError as error:
             # Better no mail than one through a smarthost that nobody vouches for.
             self._log.error("ca-refused", user=done.user, reason=str(error))
-            context = tls.client_context(b"")
+            context = tls.trusting_nobody()
         self._user = _User(done.user, done.localname, done.clone_ehlo, done.add_received_field, done.timeout, context)
         self._log = self._log.bind(user=done.user)
         self._server.login_succeeded()

@@ -14,7 +14,7 @@ from sendooway.log import open_log
 from sendooway.net.stream import SocketTransport, Stream
 from sendooway.pool import Pool
 from sendooway.privsep.channel import Channel, pair
-from sendooway.privsep.messages import AgentWanted, LoginBegin, LoginRefused
+from sendooway.privsep.messages import AgentWanted, LoginBegin, LoginDone, LoginRefused
 from sendooway.privsep.request import open_request
 from sendooway.session import Peer, Proxy, Session
 
@@ -95,3 +95,14 @@ def test_an_agent_that_ends_in_a_pause_ends_the_session(rig: Rig) -> None:
     rig.agent().close()
     assert rig.session.run() is None
     assert rig.heard() == [b"220", b"421"]
+
+
+def test_with_an_own_file_of_certificates_that_has_none_one_logs_in_and_trusts_nobody(rig: Rig) -> None:
+    rig.say(b"AUTH PLAIN AHgAeA==\r\nNOOP\r\nQUIT\r\n")
+    assert rig.session.run() is not None
+    agent = rig.agent()
+    with open(os.devnull, "rb") as file:
+        agent.send(LoginDone("alice", "proxy.test", False, True, None, own_ca=True), [file.fileno()])
+    assert rig.session.run() is None
+    assert rig.heard() == [b"220", b"235", b"250", b"221"]
+    agent.close()

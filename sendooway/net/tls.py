@@ -5,6 +5,7 @@ The only module that imports certifi: its bundle is what we trust where the syst
 
 import contextlib
 import os
+import re
 import select
 import ssl
 from functools import cache
@@ -15,6 +16,9 @@ from sendooway.net.stream import RECEIVE_OCTETS, ConnectionLost, SocketTransport
 
 _CA_FOLDER = "/etc/ssl/certs"  # certificates named by their hash: only those that are needed are ever read
 _CA_BUNDLE = "/etc/ssl/certs/ca-certificates.crt"
+
+# In contents that users bring. Systems come with 140; the time that OpenSSL takes grows with the square of the number.
+MOST_CERTIFICATES = 500
 
 
 class TlsError(Exception):
@@ -46,12 +50,11 @@ def _no_password() -> str:
 def client_context(ca: str | bytes) -> ssl.SSLContext:
     """For smarthosts: the file of trusted certificates, or its contents as octets; empty for the system's store, else
     certifi's. Raises TlsError naming the file."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.hostname_checks_common_name = False
+    context = trusting_nobody()
     try:
         if isinstance(ca, bytes):
-            context.load_verify_locations(cadata=ca.decode("ascii", "ignore"))
+            for certificate in _certificates(ca):
+                context.load_verify_locations(cadata=certificate)
         elif ca:
             context.load_verify_locations(cafile=ca)
         elif _is_hashed(_CA_FOLDER):
@@ -66,6 +69,29 @@ def client_context(ca: str | bytes) -> ssl.SSLContext:
             f"cannot read trusted certificates{f' of {ca}' if isinstance(ca, str) else ''}: {error}"
         ) from error
     return context
+
+
+def trusting_nobody() -> ssl.SSLContext:
+    """For smarthosts, of which none can prove its name."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.hostname_checks_common_name = False
+    return context
+
+
+def _certificates(contents: bytes) -> list[str]:
+    """Each certificate of a file in PEM by itself: while OpenSSL reads contents, all other threads stand still.
+
+    Raises ValueError where there are none, or too many.
+    """
+    text = contents.decode("ascii", "ignore")
+    # OpenSSL's names for them; what else may stand in the file it passes over.
+    found = re.findall(r"^-----BEGIN (?:X509 |TRUSTED )?CERTIFICATE-----[^-]*-----END [^-]*-----", text, re.MULTILINE)
+    if not found:
+        raise ValueError("there is no certificate in it")
+    if len(found) > MOST_CERTIFICATES:
+        raise ValueError(f"there are more than {MOST_CERTIFICATES} in it")
+    return found
 
 
 def unverified(context: ssl.SSLContext) -> ssl.SSLContext:

@@ -30,9 +30,9 @@ SIZE_LIMIT = 65536
 # Of a reason: the client's reply has no room for more.
 REASON_LIMIT = 1000  # characters
 
-# A file of trusted certificates whose descriptor may travel beside LoginDone and AccountFound: ten times what systems
+# Of trusted certificates, a descriptor of which may travel beside LoginDone and AccountFound: four times what systems
 # come with.
-CA_LIMIT = 4 << 20  # octets
+CA_LIMIT = 1 << 20  # octets
 
 
 class ProtocolError(Exception):

@@ -40,8 +40,8 @@ SEARCHED_LIMIT = 30
 class User:
     """The user that this process is now.
 
-    `settings` are the global ones, with what the user's own file (`userInclude`) changes. `own_ca` is the descriptor of
-    a file of trusted certificates that has to go out beside the next answer: the user's own, or an account's. A file
+    `settings` are the global ones, with what the user's own file (`userInclude`) changes. `own_ca` is a descriptor of
+    trusted certificates that has to go out beside the next answer: of the user's own, or an account's. A file
     that cannot be used refuses no login, but each look-up: a line that we do not understand may be the one that keeps a
     mail from the wrong smarthost.
     """
@@ -234,18 +234,39 @@ class User:
 
 
 def _open_ca(path: str, keyword: str) -> int:
-    """The descriptor of the file of trusted certificates that `keyword` names. Raises AccountsError."""
+    """A descriptor of what is in the file of trusted certificates that `keyword` names. Raises AccountsError.
+
+    It is of memory. The file itself may be on a file system that answers late or never, by the user's own will, too:
+    then this process waits for it, and not the proxy.
+    """
     origin = Origin(path, 0)
     try:
         # Not blocking: a FIFO would wait for a writer for ever.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+        try:
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode) or status.st_size > CA_LIMIT:
+                raise AccountsError(origin, f"{keyword} must be a regular file of at most {CA_LIMIT} octets")
+            return _copy(descriptor)
+        finally:
+            os.close(descriptor)
     except OSError as error:
         raise AccountsError(origin, f"{keyword} cannot be read: {error.strerror}") from error
-    status = os.fstat(descriptor)
-    if not stat.S_ISREG(status.st_mode) or status.st_size > CA_LIMIT:
-        os.close(descriptor)
-        raise AccountsError(origin, f"{keyword} must be a regular file of at most {CA_LIMIT} octets")
-    return descriptor
+
+
+def _copy(descriptor: int) -> int:
+    """A descriptor of memory with what is in a file, or one octet more than CA_LIMIT."""
+    octets = b""
+    while len(octets) <= CA_LIMIT and (piece := os.read(descriptor, CA_LIMIT + 1 - len(octets))):
+        octets += piece
+    memory = os.memfd_create("certificates", os.MFD_CLOEXEC)
+    try:
+        with open(memory, "wb", closefd=False) as file:
+            file.write(octets)
+    except OSError:
+        os.close(memory)
+        raise
+    return memory
 
 
 def _shortened(searched: tuple[str, ...]) -> tuple[str, ...]:

@@ -180,3 +180,26 @@ def test_without_a_file_the_systems_store_or_certifis_is_trusted() -> None:
     assert context.verify_mode is ssl.CERT_REQUIRED
     assert context.check_hostname
     assert not context.hostname_checks_common_name
+
+
+def test_of_a_file_of_certificates_what_is_none_is_passed_over(certificates: Certificates) -> None:
+    octets = certificates.authority.read_bytes()
+    key = b"-----BEGIN PRIVATE KEY-----\nMAA=\n-----END PRIVATE KEY-----\n"
+    context = tls.client_context(b"M\xc3\xbcnd\r\n" + key + octets.replace(b"\n", b"\r\n") + b"# more\n" + octets)
+    assert len(context.get_ca_certs()) == 1
+
+
+def test_a_file_of_trusted_certificates_has_so_many_at_most(certificates: Certificates) -> None:
+    octets = certificates.authority.read_bytes()
+    assert tls.client_context(octets * tls.MOST_CERTIFICATES).get_ca_certs()
+    with pytest.raises(tls.TlsError, match=f"more than {tls.MOST_CERTIFICATES} in it"):
+        tls.client_context(octets * (tls.MOST_CERTIFICATES + 1))
+
+
+def test_others_get_a_turn_after_each_certificate_that_is_read(
+    certificates: Certificates, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = []
+    monkeypatch.setattr(ssl.SSLContext, "load_verify_locations", lambda _, cadata: read.append(cadata.count("BEGIN")))
+    tls.client_context(certificates.authority.read_bytes() * 3)
+    assert read == [1, 1, 1]

@@ -11,7 +11,7 @@ from privsep.running import ME, QUICK, RunningAgent, StartAgent
 from servers.users import User
 
 from sendooway.auth.identity import Verdict
-from sendooway.privsep import command, messages, user
+from sendooway.privsep import client, command, messages, user
 from sendooway.privsep.agent import ALLOWED, Pace, State
 from sendooway.privsep.channel import ChannelClosed
 from sendooway.privsep.client import AgentError
@@ -717,7 +717,24 @@ def test_an_own_file_of_trusted_certificates_comes_with_the_login(start_agent: S
     assert found(agent, "alice@moon.test")
 
 
-@pytest.mark.parametrize("make", [lambda path: None, os.mkdir, os.mkfifo], ids=["missing", "folder", "fifo"])
+def test_no_file_of_the_user_but_a_copy_of_it_leaves_the_agent(
+    start_agent: StartAgent, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "ca.pem").write_bytes(b"certificates")
+    agent = start_agent(include(tmp_path, f"sslCA = {tmp_path}/ca.pem\n"))
+    came = []
+    monkeypatch.setattr(client, "_read", lambda descriptor: came.append(os.readlink(f"/proc/self/fd/{descriptor}")))
+    assert log_in(agent).own_ca is True
+    assert came == ["/memfd:certificates (deleted)"]
+
+
+def too_long(path: Path) -> None:
+    path.write_bytes(b"\n" * (messages.CA_LIMIT + 1))
+
+
+@pytest.mark.parametrize(
+    "make", [lambda path: None, os.mkdir, os.mkfifo, too_long], ids=["missing", "folder", "fifo", "too long"]
+)
 def test_trusted_certificates_that_cannot_be_read_refuse_mails(
     start_agent: StartAgent, tmp_path: Path, make: Callable[[Path], None]
 ) -> None:
