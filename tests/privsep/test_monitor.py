@@ -20,11 +20,11 @@ from sendooway.config import Configuration, Listen
 from sendooway.log import Log
 from sendooway.net.pause import Pause
 from sendooway.net.stream import PipeTransport, Stream
-from sendooway.privsep import failures, request
+from sendooway.privsep import agent, failures, request
 from sendooway.privsep import monitor as monitors
 from sendooway.privsep.channel import Channel
 from sendooway.privsep.client import Agent, AgentError
-from sendooway.privsep.messages import MESSAGES, AgentWanted, LookUp, ProxyReady
+from sendooway.privsep.messages import MESSAGES, AgentWanted, CheckEnded, CheckPassed, LookUp, Message, ProxyReady
 from sendooway.privsep.monitor import StartError
 from sendooway.privsep.notify import Notify
 from sendooway.sasl import PasswordLogin
@@ -270,11 +270,29 @@ def test_so_many_logins_are_checked_at_the_same_time(
     assert checking()[2:] == ["checking-user2", "checking-user3"]
     # One that is killed at its check makes room, too; that it was no guess, nobody can know.
     monitor.ask("agents 1")
-    for agent in monitor.agents():
-        os.kill(agent, signal.SIGKILL)
+    for pid in monitor.agents():
+        os.kill(pid, signal.SIGKILL)
     monitor.ask("agents 1")
     (tmp_path / "checked-new").touch()
     assert monitor.ask("log-in 5 new") == "LoginRefused"
+
+
+@pytest.mark.parametrize("said", [CheckPassed("root"), CheckEnded(True), LookUp("a@b"), ProxyReady()])
+def test_an_agent_that_does_not_keep_to_the_protocol_is_ended(
+    said: Message, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def misbehave(*arguments: Any) -> int:
+        arguments[-1].send(said)
+        signal.pause()
+        return 0
+
+    monkeypatch.setattr(agent, "run", misbehave)
+    monitor = start("maxUnauthenticated = 1")
+    assert monitor.ask("agents 1") == "[False]"
+    monitor.wait_for_log("agent-misbehaves")
+    assert monitor.ask("agents 1") == "[False]"
+    wait_until(lambda: monitor.log.count("agent-misbehaves") == 2, "the next one")
+    assert "too-many-logins" not in monitor.log
 
 
 def test_an_agent_that_is_killed_is_told_of_and_frees_its_place(start: Start) -> None:
