@@ -301,10 +301,14 @@ def _scan(text: str) -> Iterator[tuple[_Kind | str, str, int]]:
     yield ("no" if negated else _Kind.END), "", len(text)
 
 
+# kpop is what fetchmail knows by itself, the others what every system knows that has an /etc/services.
+_SERVICES = frozenset(("kpop", "pop3", "pop3s", "imap", "imap2", "imaps"))
+
+
 def _is_port(text: str) -> bool:
     """Whether fetchmail finds a port in this: a number as strtol(3) reads it, or a service that this system knows."""
-    if text == "kpop":
-        return True  # the only one that fetchmail knows by itself
+    if text in _SERVICES:
+        return True
     if re.fullmatch(r"[ \t\n\v\f\r]*\+?0*[0-9]{1,5}", text):
         return 0 < int(text) <= 65535
     import socket  # only where a service has a name

@@ -397,7 +397,7 @@ def test_the_real_fetchmail_reads_random_files_as_we_do(tmp_path_factory: pytest
     folder = tmp_path_factory.mktemp("fetchmail")
     accepted = []
 
-    @settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=400, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
     @given(st.one_of(fetchmail_files.valid, fetchmail_files.nearly_valid))
     def check(text: str) -> None:
         accepted.append(agrees(text, folder))
