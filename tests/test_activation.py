@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 from servers.program import ROOT
 
+pytestmark = pytest.mark.slow
+
 # Takes what is handed over, and tells what that is.
 TAKE = """\
 import fcntl, json, os, sys

@@ -143,6 +143,7 @@ def test_what_is_neither_option_nor_command_ends_with_64(capsys: pytest.CaptureF
     assert "'chekc' is no command; there are accounts, explain, check, discover" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_reader_that_stops_reading_is_no_trouble(tmp_path: Path) -> None:
     rc = tmp_path / "rc"
     rc.touch(0o600)

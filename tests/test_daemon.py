@@ -16,6 +16,8 @@ from sendooway import daemon
 from sendooway.greeting import Greeter
 from sendooway.options import Options
 
+pytestmark = pytest.mark.slow
+
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 
 

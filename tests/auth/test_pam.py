@@ -59,7 +59,7 @@ def test_neither_pam_nor_we_tell_by_waiting(alice: User) -> None:
     begin = time.monotonic()
     assert refused(alice.name, b"wrong") == (Verdict.REFUSED, "credentials")
     assert refused("no-such-user", b"wrong")[0] is Verdict.REFUSED
-    assert time.monotonic() - begin < 1
+    assert time.monotonic() - begin < 2
 
 
 @pytest.mark.slow
@@ -67,7 +67,7 @@ def test_the_delay_of_the_modules_is_left_out(service: Path, alice: User) -> Non
     service.write_text("auth required pam_unix.so\naccount required pam_unix.so\n")
     begin = time.monotonic()
     assert refused(alice.name, b"wrong") == (Verdict.REFUSED, "credentials")
-    assert time.monotonic() - begin < 1
+    assert time.monotonic() - begin < 2
 
 
 @pytest.mark.slow

@@ -258,7 +258,7 @@ def test_what_stands_in_the_place_of_a_file_harms_nobody(
     client = connect(sendooway, alice)
     begin = time.monotonic()
     code, text = client.mail("alice@moon.test")
-    assert time.monotonic() - begin < 8
+    assert time.monotonic() - begin < 20
     assert (code, text[:5]) == (451, b"4.3.0")
     assert str(path) in text.decode()
     assert client.noop()[0] == 250

@@ -77,7 +77,7 @@ def test_sigterm_without_sessions_ends_at_once(start: Start) -> None:
     begin = time.monotonic()
     sendooway.process.send_signal(signal.SIGTERM)
     assert sendooway.process.wait(PATIENCE) == 0
-    assert time.monotonic() - begin < 5
+    assert time.monotonic() - begin < 20
 
 
 def within_a_message(sendooway: Sendooway, connect: Connect) -> smtplib.SMTP:

@@ -16,7 +16,11 @@ SEED = "sendooway"
 NUMBERS = {**dict.fromkeys(DIALOGUES, 1000), **dict.fromkeys(FILES, 500), **dict.fromkeys(TIMES, 8)}
 
 
-@pytest.mark.parametrize("target", PURE, ids=lambda target: target.name)
+@pytest.mark.parametrize(
+    "target",
+    [*DIALOGUES, *FILES, *(pytest.param(target, marks=pytest.mark.slow) for target in TIMES)],
+    ids=lambda target: target.name,
+)
 def test_no_promise_is_broken(target: Target) -> None:
     for number in range(NUMBERS[target]):
         octets = targets.input_of(target, SEED, number)

@@ -235,6 +235,7 @@ def test_a_client_that_talks_but_begins_no_message_is_ended_when_that_is_due(rig
     assert str(rig.error) == "no message within 0.5 seconds"
 
 
+@pytest.mark.slow
 def test_a_message_that_has_begun_may_last_longer(rig: Rig) -> None:
     rig.due = Deadline(2)
     rig.open_body()

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from privsep.running import ME, QUICK, RunningAgent, StartAgent
+from servers.processes import wait_until
 from servers.users import User
 
 from sendooway.auth.identity import Verdict
@@ -142,26 +143,29 @@ def test_after_five_failures_it_is_over(start_agent: StartAgent, log_file: Path)
     assert log_file.read_text().count("auth-failure") == 5
 
 
+@pytest.mark.slow
 def test_a_refusal_is_delayed_from_when_the_password_is_there(start_agent: StartAgent, log_file: Path) -> None:
-    agent = start_agent(pace=Pace(delay=0.3, jitter=0.1))
+    agent = start_agent(pace=Pace(delay=2, jitter=0))
     begin = time.monotonic()
     agent.stub.begin_login("LOGIN", None)
     agent.stub.continue_login(b"x")
-    assert time.monotonic() - begin < 0.3
+    assert time.monotonic() - begin < 2
     begin = time.monotonic()
     agent.channel.send(LoginContinue(Secret(b"y")))
-    while not log_file.exists() or "auth-failure" not in log_file.read_text():
-        assert time.monotonic() - begin < 0.3, "the log has to know at once"
-    agent.channel.receive(frozenset({LoginRefused}), 5)
-    assert 0.3 <= time.monotonic() - begin < 0.6
+    wait_until(lambda: log_file.exists() and "auth-failure" in log_file.read_text(), "a line in the log")
+    assert time.monotonic() - begin < 2, "the log has to know at once"
+    agent.channel.receive(frozenset({LoginRefused}), 10)
+    assert time.monotonic() - begin >= 2
 
 
+@pytest.mark.slow
 def test_nobody_may_take_for_ever_to_log_in(start_agent: StartAgent, log_file: Path) -> None:
     agent = start_agent("authBackend = none\nloginTimeout = 1\n")
     assert agent.end() == 0
     assert "login-timeout rip=192.0.2.7" in log_file.read_text()
 
 
+@pytest.mark.slow
 def test_after_the_login_time_is_no_limit_any_more(start_agent: StartAgent) -> None:
     agent = start_agent("authBackend = none\nloginTimeout = 1\n")
     log_in(agent)
@@ -206,6 +210,7 @@ def test_a_session_too_many_of_a_user_is_turned_away(start_agent: StartAgent, lo
     assert "auth-failure" not in log_file.read_text()
 
 
+@pytest.mark.slow
 def test_a_login_that_is_not_granted_in_time_ends_the_agent(start_agent: StartAgent, log_file: Path) -> None:
     agent = start_agent("authBackend = none\nloginTimeout = 1\n", monitored=True)
     with pytest.raises(AgentError, match="ended"):
@@ -837,7 +842,7 @@ def test_a_wrong_password_and_an_unknown_user_are_told_apart_by_nothing(start_ag
         answers.append(agent.stub.begin_login("PLAIN", plain(name, "wrong")))
         seconds.append(time.monotonic() - begin)
     assert answers == [LoginRefused("refused", False)] * 4
-    assert all(2.0 <= waited <= 3.3 for waited in seconds), seconds
+    assert all(2.0 <= waited <= 6 for waited in seconds), seconds
 
 
 @pytest.mark.slow

@@ -30,6 +30,8 @@ from sendooway.privsep.notify import Notify
 from sendooway.sasl import PasswordLogin
 from sendooway.secret import Secret
 
+pytestmark = pytest.mark.slow
+
 
 def obedient_proxy(
     configuration: Configuration, listeners: Sequence[tuple[socket.socket, Listen]], monitor: Channel, log: Log
@@ -163,7 +165,7 @@ def test_a_proxy_that_dies_or_has_been_taken_over_is_replaced(start: Start, word
     assert monitor.ask(word) == ""
     begin = time.monotonic()
     second = monitor.ask("pid")
-    assert time.monotonic() - begin < 1
+    assert time.monotonic() - begin < 5
     assert first != second
     assert not is_running(int(first))
     assert ("proxy-misbehaves" in monitor.log) == (word != "die")
@@ -175,7 +177,7 @@ def test_proxies_that_die_again_and_again_are_started_ever_more_slowly(start: St
     for _ in range(3):
         monitor.ask("die")
     monitor.ask("pid")
-    assert 0.25 + 0.5 + 1.0 <= time.monotonic() - begin < 4
+    assert time.monotonic() - begin >= 0.25 + 0.5 + 1.0
 
 
 def test_a_proxy_has_nothing_of_the_monitor_s_but_its_sockets_and_the_log(start: Start) -> None:
