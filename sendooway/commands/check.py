@@ -194,7 +194,7 @@ def as_object(report: Report) -> dict[str, object]:
     """What --json prints of one account."""
     candidate, account = report.candidate, report.candidate.account
     return {
-        "sender": candidate.sender,
+        "address": candidate.sender,
         "file": account.origin.file if account else None,
         "line": account.origin.line if account else None,
         "server": account.host if account else None,
@@ -202,7 +202,7 @@ def as_object(report: Report) -> dict[str, object]:
         "good": report.good,
         "problem": candidate.problem or None,
         "results": {
-            phase.value: {"verdict": result.verdict.value, "text": result.text, "details": result.details}
+            phase.value: {"verdict": result.verdict.value, "text": result.text, "details": result.details or None}
             for phase, result in report.results.items()
         },
     }

@@ -1,4 +1,4 @@
-"""`sendooway explain`: the rule that decides which account serves a sender, and what was searched before it."""
+"""`sendooway explain`: the pattern that decides which account serves a sender, and what was searched before it."""
 
 import json
 import os
@@ -19,7 +19,7 @@ from sendooway.privsep.smarthost_login import mechanisms
 HELP = """\
 Usage: sendooway explain [OPTION]... ADDRESS
 Say which account serves the sender ADDRESS (<> for the null reverse-path), by
-which rule, and what was searched before it in vain.
+which pattern, and what was searched before it in vain.
 
   -c, --config FILE   the configuration (default: /etc/sendooway.conf, or the
                       defaults where you may not read it)
@@ -40,12 +40,12 @@ _PATTERNS_SHOWN = 5
 
 @dataclass(frozen=True)
 class Explanation:
-    """`vain` has, for each source searched before, what it is and why it did not match. `rule` is what decides: the
+    """`vain` has, for each source searched before, what it is and why it did not match. `pattern` is what decides: the
     pattern that matches and why. `reason` says why there is no account, empty where there is one."""
 
     vain: tuple[tuple[str, str], ...]
     account: Account | None
-    rule: str
+    pattern: str
     reason: str
     status: int
 
@@ -76,11 +76,11 @@ def explain(reverse_path: str, readings: Sequence[Reading]) -> Explanation:
             case None:
                 vain += _vain(reading, accounts)
             case Account() as account:
-                return Explanation(tuple(vain), account, _rule(reverse_path, account.patterns), "", os.EX_OK)
+                return Explanation(tuple(vain), account, _matched(reverse_path, account.patterns), "", os.EX_OK)
             case Unusable() as unusable:
-                rule = _rule(reverse_path, unusable.patterns)
+                matched = _matched(reverse_path, unusable.patterns)
                 reason = f"{unusable.origin}: {unusable.reason}"
-                return Explanation(tuple(vain), unusable.account, rule, reason, os.EX_DATAERR)
+                return Explanation(tuple(vain), unusable.account, matched, reason, os.EX_DATAERR)
     if reverse_path:
         reason = "no account serves this sender: its mails are refused"
     else:
@@ -117,7 +117,7 @@ def _vain(reading: Reading, accounts: Sequence[Account | Unusable]) -> list[tupl
     return [missing(name) or (name, why) for name in reading.listing.searched]
 
 
-def _rule(reverse_path: str, patterns: Sequence[str]) -> str:
+def _matched(reverse_path: str, patterns: Sequence[str]) -> str:
     """Which pattern matches, and in which of the ways, the best of them."""
     served = {address.lower(): address for address in patterns}
     matched = next(address for address in pattern.matching(reverse_path) if address in served)
@@ -140,7 +140,7 @@ def as_object(address: str, explanation: Explanation) -> dict[str, object]:
     account = explanation.account
     return {
         "address": address,
-        "rule": explanation.rule or None,
+        "pattern": explanation.pattern or None,
         "file": account.origin.file if account else None,
         "line": account.origin.line if account else None,
         "server": account.host if account else None,
@@ -160,7 +160,7 @@ def as_text(address: str, explanation: Explanation, situation: Situation, termin
         lines += marked("-", Colour.NONE, f"{tilde(source, user)}: {why}", terminal)
     if account is not None:
         place = tilde(str(account.origin), user)
-        lines += marked("=", Colour.GREEN, f"{place}: matches {explanation.rule}", terminal)
+        lines += marked("=", Colour.GREEN, f"{place}: matches {explanation.pattern}", terminal)
     if account is not None and not explanation.reason:
         login = account.credentials.username if account.credentials else user.name if account.gssapi else ""
         how = f" as {login} ({' '.join(mechanisms(account, situation.settings))})" if login else ", without login"

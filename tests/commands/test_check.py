@@ -63,7 +63,7 @@ class World:
         status = self.ask("--json", *arguments)
         reports = json.loads(capsys.readouterr().out)
         return status, {
-            report["sender"]: {phase: one["verdict"] for phase, one in report["results"].items()} for report in reports
+            report["address"]: {phase: one["verdict"] for phase, one in report["results"].items()} for report in reports
         }
 
 

@@ -1,4 +1,4 @@
-"""`sendooway explain`: which rule decides, and what was searched before it."""
+"""`sendooway explain`: which pattern decides, and what was searched before it."""
 
 import json
 from pathlib import Path
@@ -38,7 +38,7 @@ def conf(tmp_path: Path) -> Path:
     return path
 
 
-def test_the_rule_and_all_that_was_searched_before_are_told(conf: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_pattern_and_all_that_was_searched_before_are_told(conf: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["explain", "-c", str(conf), "Carol+lists@sun.test"]) == 0
     folder = conf.parent
     assert capsys.readouterr() == (
@@ -53,22 +53,22 @@ def test_the_rule_and_all_that_was_searched_before_are_told(conf: Path, capsys: 
 
 
 @pytest.mark.parametrize(
-    ("address", "rule"),
+    ("address", "pattern"),
     [
         ("carol@sun.test", "carol@sun.test (the address itself)"),
         ("x@MOON.test", "*@moon.test (every sender of the domain)"),
     ],
 )
-def test_the_kind_of_match_is_told(conf: Path, address: str, rule: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_kind_of_match_is_told(conf: Path, address: str, pattern: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["explain", "-c", str(conf), address]) == 0
-    assert f"matches {rule}\n" in capsys.readouterr().out
+    assert f"matches {pattern}\n" in capsys.readouterr().out
 
 
 def test_json_says_the_same(conf: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["explain", "--json", "-c", str(conf), "x@moon.test"]) == 0
     assert json.loads(capsys.readouterr().out) == {
         "address": "x@moon.test",
-        "rule": "*@moon.test (every sender of the domain)",
+        "pattern": "*@moon.test (every sender of the domain)",
         "file": str(conf),
         "line": 3,
         "server": "mx.moon.test",
