@@ -4,7 +4,7 @@ import os
 import sys
 
 from sendooway.config import ConfigurationError, Mapping, Parsed, exposure, login_possible, parse, read
-from sendooway.greeting import Greeter
+from sendooway.greeting import Greeter, hear_of_children
 from sendooway.options import HELP, Options, UsageError, endpoints, parse_options
 from sendooway.privsep.run_as import RunAsError, network_user
 
@@ -19,6 +19,7 @@ def main(argv: list[str] | None = None, greeter: Greeter | None = None) -> int:
     64 for a wrong command line, 78 for a wrong configuration, each with a message of one line on standard error.
     """
     argv = sys.argv[1:] if argv is None else argv
+    hear_of_children()
     try:
         if argv and not argv[0].startswith("-"):
             return _ask(argv[0], argv[1:])

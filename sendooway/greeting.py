@@ -9,6 +9,8 @@ wrong) it says nothing. Then the session greets, or what is wrong is reported. S
 nothing may be imported that takes long.
 """
 
+# What `signal` itself imports takes as long as Python's own start.
+import _signal  # type: ignore[import-not-found]
 import os
 import stat
 
@@ -42,11 +44,17 @@ class Greeter:
         return self._said
 
 
+def hear_of_children() -> None:
+    """Whoever starts us may ignore SIGCHLD, and so would we: nobody could tell then how a process of ours has ended."""
+    _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)
+
+
 def begin(arguments: list[str]) -> Greeter:
     """Fork the process that greets, for the arguments of the command line.
 
     There is none where standard input is not the connection, or the arguments are others than super-servers give.
     """
+    hear_of_children()
     try:
         path = _configuration_file(arguments)
         if path is None:

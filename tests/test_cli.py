@@ -1,6 +1,7 @@
 """The command: what it prints and how it ends, short of serving anybody."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -24,6 +25,15 @@ def conf(tmp_path: Path) -> Path:
 def test_help_is_printed(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(argv) == 0
     assert capsys.readouterr() == (HELP, "")
+
+
+def test_whoever_starts_it_may_ignore_its_own_children() -> None:
+    before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    try:
+        main(["--help"])
+        assert signal.getsignal(signal.SIGCHLD) is signal.SIG_DFL
+    finally:
+        signal.signal(signal.SIGCHLD, before)
 
 
 @pytest.mark.parametrize("argv", [["-V"], ["--version"]])

@@ -2,10 +2,12 @@
 
 import os
 import pwd
+import signal
 import socket
 import struct
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -62,8 +64,11 @@ def test_it_is_what_the_session_would_say() -> None:
 GREET = "import sys; from sendooway import greeting; sys.exit(not greeting.begin(sys.argv[1:]).said())"
 
 
-def greet(*arguments: str | Path) -> tuple[bytes, int | None]:
-    """What a client of a super-server reads, and the uid of the process that wrote it; nothing where none greets."""
+def greet(*arguments: str | Path, before: Callable[[], object] | None = None) -> tuple[bytes, int | None]:
+    """What a client of a super-server reads, and the uid of the process that wrote it; nothing where none greets.
+
+    `before` is what the super-server does before it becomes the program.
+    """
     client, connection = socket.socketpair()
     with client, connection:
         client.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
@@ -74,6 +79,7 @@ def greet(*arguments: str | Path) -> tuple[bytes, int | None]:
             stderr=subprocess.PIPE,
             cwd=ROOT,
             timeout=60,
+            preexec_fn=before,
         )
         assert done.stderr == b""
         client.setblocking(False)
@@ -99,6 +105,11 @@ def test_a_client_of_a_super_server_is_greeted_by_a_process_without_rights(conf:
     octets, uid = greet("-c", conf, *more)
     assert octets == b"220 mail.test ESMTP Sendooway\r\n"
     assert uid == (pwd.getpwnam("nobody").pw_uid if os.geteuid() == 0 else os.geteuid())
+
+
+def test_a_super_server_that_ignores_its_children_changes_nothing(conf: Path) -> None:
+    octets, _ = greet("-c", conf, before=lambda: signal.signal(signal.SIGCHLD, signal.SIG_IGN))
+    assert octets == b"220 mail.test ESMTP Sendooway\r\n"
 
 
 def test_the_default_name_is_the_host_s() -> None:

@@ -127,7 +127,7 @@ def test_what_every_start_imports_is_cheap(module: str) -> None:
 
 
 def test_what_comes_before_the_greeting_imports_next_to_nothing() -> None:
-    cheap = {"os", "stat", "pwd", "sendooway", "sendooway.assignment", "sendooway.privsep.run_as"}
+    cheap = {"_signal", "os", "stat", "pwd", "sendooway", "sendooway.assignment", "sendooway.privsep.run_as"}
     names = {"greeting.py", "assignment.py", "privsep/run_as.py", "privsep/__init__.py", "__init__.py"}
     found = {module for name in names for module in imported(MODULES[name])}
     assert found - cheap == {"sendooway.privsep.run_as.network_user"}
