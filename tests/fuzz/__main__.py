@@ -14,7 +14,6 @@ from secrets import token_hex
 from fuzz import live, targets
 from fuzz.targets import INPUTS, Target
 
-TURN = 2.0  # seconds for a target before it is the next one's turn
 MOST_FAILURES = 5  # of one target, then it is left alone
 
 
@@ -30,7 +29,7 @@ def main() -> int:
         end = time.monotonic() + options.minutes * 60
         while time.monotonic() < end:
             for run in runs:
-                run.take_turn(min(end, time.monotonic() + TURN))
+                run.take_turn(min(end, time.monotonic() + run.target.turn))
     print(f"{'target':<24}{'inputs':>10}{'broken':>8}")
     for run in runs:
         print(f"{run.target.name:<24}{run.number:>10}{run.failures:>8}")
