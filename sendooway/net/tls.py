@@ -16,6 +16,7 @@ from sendooway.net.stream import RECEIVE_OCTETS, ConnectionLost, SocketTransport
 
 _CA_FOLDER = "/etc/ssl/certs"  # certificates named by their hash: only those that are needed are ever read
 _CA_BUNDLE = "/etc/ssl/certs/ca-certificates.crt"
+_RECORD_OCTETS = 16384  # RFC 8446, 5.1: OpenSSL receives and sends no more at once
 
 # In contents that users bring. Systems come with 140; the time that OpenSSL takes grows with the square of the number.
 MOST_CERTIFICATES = 500
@@ -146,9 +147,22 @@ class TlsTransport:
         return cipher[0] if cipher else ""
 
     def receive_now(self) -> bytes | None:
+        octets = self._receive_record()
+        # A full record is seldom the last one, and what is there together costs its receiver a single turn.
+        while octets and len(octets) % _RECORD_OCTETS == 0 and len(octets) < RECEIVE_OCTETS:
+            try:
+                more = self._receive_record()
+            except ConnectionLost:
+                break  # which the next call will tell: these octets came before it
+            if not more:
+                break
+            octets += more
+        return octets
+
+    def _receive_record(self) -> bytes | None:
         self.read_events = select.POLLIN
         try:
-            return self.socket.recv(RECEIVE_OCTETS)
+            return self.socket.recv(_RECORD_OCTETS)
         except ssl.SSLWantReadError:
             return None
         except ssl.SSLWantWriteError:
@@ -160,6 +174,19 @@ class TlsTransport:
             raise ConnectionLost(_reason(error)) from error
 
     def send_now(self, octets: bytes | bytearray | memoryview) -> int:
+        sent = self._send_record(octets)
+        with memoryview(octets) as whole:
+            while sent and sent % _RECORD_OCTETS == 0 and sent < len(whole):
+                try:
+                    more = self._send_record(whole[sent:])
+                except ConnectionLost:
+                    break  # which the next call will tell
+                if not more:
+                    break
+                sent += more
+        return sent
+
+    def _send_record(self, octets: bytes | bytearray | memoryview) -> int:
         self.write_events = select.POLLOUT
         try:
             return self.socket.send(octets)

@@ -10,7 +10,7 @@ from servers.certificates import Certificate, Certificates
 
 from sendooway.net import tls
 from sendooway.net.deadline import Deadline
-from sendooway.net.stream import ConnectionLost, PipeTransport, SocketTransport, Stream
+from sendooway.net.stream import RECEIVE_OCTETS, ConnectionLost, PipeTransport, SocketTransport, Stream
 
 
 @pytest.fixture
@@ -71,6 +71,42 @@ def test_octets_that_tls_holds_back_are_pending(ends: tuple[Stream, Stream], cer
     assert server.transport.pending
     assert server.receive(Deadline(5)) == b"456789"
     assert not server.transport.pending
+
+
+def test_full_records_go_together(ends: tuple[Stream, Stream], certificates: Certificates) -> None:
+    handshake(ends, context_of(certificates.good), tls.client_context(str(certificates.authority)))
+    client, server = ends
+    server.transport.receive_now()
+    assert client.transport.send_now(bytes(40000)) == 40000
+    assert server.transport.receive_now() == bytes(40000)
+    client.send(bytes(80000), Deadline(5))
+    assert server.transport.receive_now() == bytes(RECEIVE_OCTETS)
+    assert server.transport.receive_now() == bytes(80000 - RECEIVE_OCTETS)
+
+
+def test_what_came_before_a_loss_is_received_before_it_is_told(
+    ends: tuple[Stream, Stream], certificates: Certificates
+) -> None:
+    handshake(ends, context_of(certificates.good), tls.client_context(str(certificates.authority)))
+    client, server = ends
+    client.send(bytes(2 * 16384), Deadline(5))
+    assert isinstance(client.transport, tls.TlsTransport)
+    client.transport.socket.shutdown(socket.SHUT_RDWR)
+    assert server.transport.receive_now() == bytes(2 * 16384)
+    for _ in range(2):
+        with pytest.raises(ConnectionLost):
+            server.receive(Deadline(5))
+
+
+def test_octets_that_are_not_taken_at_once_go_later(ends: tuple[Stream, Stream], certificates: Certificates) -> None:
+    handshake(ends, context_of(certificates.good), tls.client_context(str(certificates.authority)))
+    client, server = ends
+    octets = bytes(range(256)) * 16384
+    rest, received = bytearray(octets), bytearray()
+    while len(received) < len(octets):
+        del rest[: client.transport.send_now(rest) if rest else 0]
+        received += server.transport.receive_now() or b""
+    assert received == octets
 
 
 @pytest.mark.parametrize(
