@@ -1,7 +1,6 @@
 """The splice: moves octets between client, relay and smarthost until the relay is done."""
 
 import select
-import selectors
 from collections.abc import Mapping
 
 from sendooway.net.deadline import Deadline
@@ -23,8 +22,7 @@ def splice(client: Stream, smarthost: Stream, relay: Relay, limits: Mapping[Wait
     ClientTimeout and Stopping; then the smarthost's connection has to be cut. What befalls the smarthost is told to the
     relay, which knows what to say in its place.
     """
-    with _Pump(client, smarthost, relay, limits, due) as pump:
-        pump.run()
+    _Pump(client, smarthost, relay, limits, due).run()
 
 
 class _Pump:
@@ -37,19 +35,13 @@ class _Pump:
         self._limits = limits
         self._due = due
         self._client_gone = False
-        self._selector = selectors.PollSelector()  # epoll refuses files, which stdin may be
-        self._interest: dict[int, int] = {}
+        # For reading and for writing, of the client and of the smarthost: they stay the same while a mail passes.
+        self._descriptors = (*client.transport.descriptors(), *smarthost.transport.descriptors())
+        self._wanted = (0, 0, 0, 0)  # events of poll(2) for each of them
+        self._poll = self._make_poll()
         self._sent = 0
         self._waiting_for: object = None
         self._deadline = Deadline(0)
-        if client.stop is not None:
-            self._selector.register(client.stop, selectors.EVENT_READ)
-
-    def __enter__(self) -> "_Pump":
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._selector.close()
 
     def run(self) -> None:
         while True:
@@ -134,49 +126,42 @@ class _Pump:
     # Waiting
 
     def _wait(self) -> None:
-        relay = self._relay
-        wanted: dict[int, int] = {}
-
-        def want(descriptor: int, events: int) -> None:
-            wanted[descriptor] = wanted.get(descriptor, 0) | events
-
-        client, smarthost = self._client.transport, self._smarthost.transport
-        if relay.wants_client and not relay.done:
-            want(client.descriptors()[0], client.read_events)
-        if relay.for_client:
-            want(client.descriptors()[1], client.write_events)
-        if relay.lost is None and not relay.done:
-            if relay.wants_smarthost:
-                want(smarthost.descriptors()[0], smarthost.read_events)
-            if relay.for_smarthost:
-                want(smarthost.descriptors()[1], smarthost.write_events)
-        self._register(wanted)
-
-        ready = [key.fd for key, _ in self._selector.select(self._seconds_left())]
+        relay, client, smarthost = self._relay, self._client.transport, self._smarthost.transport
+        client_reads = relay.wants_client and not relay.done
+        smarthost_reads = relay.wants_smarthost and not relay.done
+        smarthost_writes = bool(relay.for_smarthost) and relay.lost is None and not relay.done
+        wanted = (
+            client.read_events if client_reads else 0,
+            client.write_events if relay.for_client else 0,
+            smarthost.read_events if smarthost_reads else 0,
+            smarthost.write_events if smarthost_writes else 0,
+        )
+        if wanted != self._wanted:
+            self._wanted = wanted
+            self._poll = self._make_poll()
+        ready = {descriptor for descriptor, _ in self._poll.poll(self._seconds_left() * 1000)}
         if self._client.stop in ready:
             raise Stopping
         if not ready:
             self._late()
         # Writing is tried at each turn, so that only reading has to be told apart here.
-        if smarthost.descriptors()[0] in ready and relay.wants_smarthost:
+        client_reading, _, smarthost_reading, _ = self._descriptors
+        if smarthost_reading in ready and relay.wants_smarthost:
             self._receive_from_smarthost()
-        if client.descriptors()[0] in ready and relay.wants_client and not relay.done:
+        if client_reading in ready and relay.wants_client and not relay.done:
             self._receive_from_client()
 
-    def _register(self, wanted: dict[int, int]) -> None:
-        if wanted == self._interest:
-            return
-        for descriptor in self._interest.keys() - wanted.keys():
-            self._selector.unregister(descriptor)
-        for descriptor, events in wanted.items():
-            mask = (selectors.EVENT_READ if events & select.POLLIN else 0) | (
-                selectors.EVENT_WRITE if events & select.POLLOUT else 0
-            )
-            if descriptor not in self._interest:
-                self._selector.register(descriptor, mask)
-            elif self._interest[descriptor] != events:
-                self._selector.modify(descriptor, mask)
-        self._interest = wanted
+    def _make_poll(self) -> select.poll:
+        interest = dict.fromkeys(self._descriptors, 0)
+        for descriptor, events in zip(self._descriptors, self._wanted, strict=True):
+            interest[descriptor] |= events
+        poll = select.poll()  # epoll refuses files, which stdin may be
+        for descriptor, events in interest.items():
+            if events:  # without, it would still tell of hang-ups, again and again
+                poll.register(descriptor, events)
+        if self._client.stop is not None:
+            poll.register(self._client.stop, select.POLLIN)
+        return poll
 
     def _seconds_left(self) -> float:
         """Of the limit of what is waited for now; it begins anew whenever something has moved."""
