@@ -5,9 +5,10 @@ import re
 from sendooway.accounts.value import BadValue
 
 # RFC 5321 4.1.2, RFC 6531 3.3: the characters of a dot-string and of a domain. A * is allowed there in the local part,
-# but who writes one means a wildcard that we do not have.
-_LOCAL_PART = r"[A-Za-z0-9!#$%&'+\-/=?^_`{|}~.\u0080-\U0010ffff]+"
-_DOMAIN = r"(?:[A-Za-z0-9.\-\u0080-\U0010ffff]+|\[[A-Za-z0-9.:]+\])"
+# but who writes one means a wildcard that we do not have. The classes say what of ASCII is not in them: a range of
+# nearly all of Unicode takes re 2 ms to compile, in each agent.
+_LOCAL_PART = r"[^\x00-\x20\x7f\"()*,:;<>@\[\\\]]+"
+_DOMAIN = r"(?:[^\x00-,/:-@\[-`{-\x7f]+|\[[A-Za-z0-9.:]+\])"
 # Compiled at its first use: a client waits while we start.
 _PATTERN = rf"<>|\*|(?:\*|{_LOCAL_PART})@{_DOMAIN}"
 

@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass
 
 from sendooway.smtp.capabilities import Capabilities
-from sendooway.smtp.command import NON_ASCII, Envelope
+from sendooway.smtp.command import VISIBLE, Envelope, beyond_ascii_and
 from sendooway.smtp.reply import Reply, reply
 
 
@@ -32,7 +32,7 @@ _NO_UTF8 = reply(553, "5.6.7", "The smarthost takes no UTF-8 addresses, it does 
 
 # Compiled at their first use: a client waits while we start.
 _XTEXT = r"(?:[!-*,-<>-~]|\+[0-9A-F]{2})+"  # RFC 3461, 4.
-_UTF8_XTEXT = rf"(?:[!-*,-<>-~{NON_ASCII}]|\+[0-9A-F]{{2}})+"  # RFC 6533, 3.
+_UTF8_XTEXT = rf"(?:{beyond_ascii_and(VISIBLE.replace('+', '').replace('=', ''))}|\+[0-9A-F]{{2}})+"  # RFC 6533, 3.
 _ADDRESS_TYPE = r"[A-Z0-9!#$%&'*/?^_`{|}~-]+"
 _REPORT = "(?:SUCCESS|FAILURE|DELAY)"
 _DATE_TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|[+-]\d\d:\d\d)"  # RFC 3339, 5.6

@@ -197,9 +197,16 @@ def test_what_needs_smtputf8(envelope: Envelope, is_ascii: bool) -> None:
 
 def test_no_other_address_has_the_lower_case_of_an_ascii_one() -> None:
     # Account files are searched without case, so the address that is sent on must be one that they name.
-    allowed = re.compile(f"[{command.NON_ASCII}]")
+    allowed = re.compile(command.beyond_ascii_and(""))
     characters = filter(allowed.fullmatch, map(chr, range(0x80, 0x110000)))
     assert [character for character in characters if character.lower().isascii()] == []
+
+
+def test_a_class_has_the_characters_of_ascii_that_it_names_and_beyond_them_all_but_c1_and_the_kelvin_sign() -> None:
+    named = "-^]\\[az.\n"
+    allowed = re.compile(command.beyond_ascii_and(named))
+    others = set(map(chr, range(0xA0))) - set(named) | {"\u212a"}
+    assert {character for character in map(chr, range(0x110000)) if not allowed.fullmatch(character)} == others
 
 
 @pytest.mark.parametrize(
