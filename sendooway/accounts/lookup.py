@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 
 from sendooway.accounts import direct, fetchmail, getmail, msmtp, netrc, pattern, putmail
 from sendooway.accounts.account import (
@@ -38,16 +39,17 @@ def look_up(
     (`alice+x@` is `alice@`), beats `*@domain`, beats `*`; among equals the first. The null reverse-path matches `<>`,
     else `*`, else it is served by `last`, the account used last in this session.
 
-    Sources are read in order until one matches. Raises NoAccount, and AccountsError where a source on the way cannot be
-    used or the account cannot log in.
+    Sources are read in order until one matches; what they gave is remembered for as long as their files are the same.
+    Raises NoAccount, and AccountsError where a source on the way cannot be used or the account cannot log in.
     """
     if len(mappings) > MAX_MAPPINGS:
         raise AccountsError(mappings[MAX_MAPPINGS].origin, f"no more than {MAX_MAPPINGS} smarthostMapping lines")
+    netrcs = tuple(mapping for mapping in mappings if mapping.source == "netrc")
     searched: list[str] = []
     for mapping in mappings:
-        listing = list_accounts(mapping, user, files, mappings)
-        searched += listing.searched
-        match select(reverse_path, (entry.account for entry in listing.entries if entry.account)):
+        searched_here, served = files.remember((mapping, netrcs), partial(_read, mapping, user, files, netrcs))
+        searched += searched_here
+        match _best(reverse_path, served):
             case Account() as account:
                 return account
             case Unusable() as unusable:
@@ -55,6 +57,18 @@ def look_up(
     if not reverse_path and last:
         return last
     raise NoAccount(tuple(searched))
+
+
+_Served = dict[str, Account | Unusable]
+"""By their patterns, in lower case."""
+
+
+def _read(
+    mapping: Mapping, user: Identity, files: UserFiles, netrcs: Sequence[Mapping]
+) -> tuple[tuple[str, ...], _Served]:
+    """What was searched, and whom it serves."""
+    listing = list_accounts(mapping, user, files, netrcs)
+    return listing.searched, _served(entry.account for entry in listing.entries if entry.account)
 
 
 def find_mailbox(address: str, mappings: Sequence[Mapping], user: Identity, files: UserFiles) -> Entry | None:
@@ -116,10 +130,19 @@ def _with_login(entry: Entry, logins: dict[str, list[Credentials]]) -> Entry:
 
 def select(reverse_path: str, accounts: Iterable[Account | Unusable]) -> Account | Unusable | None:
     """Of the accounts of one source, the one that matches best."""
-    served: dict[str, Account | Unusable] = {}
+    return _best(reverse_path, _served(accounts))
+
+
+def _served(accounts: Iterable[Account | Unusable]) -> _Served:
+    """Of several accounts with a pattern, the first."""
+    served: _Served = {}
     for account in accounts:
         for address in account.patterns:
             served.setdefault(address.lower(), account)
+    return served
+
+
+def _best(reverse_path: str, served: _Served) -> Account | Unusable | None:
     return next((served[address] for address in pattern.matching(reverse_path) if address in served), None)
 
 

@@ -5,25 +5,53 @@ Runs in the agent after it has become the user: symbolic links may be followed, 
 
 import os
 import stat
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 from sendooway.accounts.account import AccountsError, NoAccountFile, Origin
 
 MAX_OCTETS = 1024 * 1024
 MAX_LINE_OCTETS = 4096
 MAX_FILES = 32  # in one folder
+# In seconds. The clocks of file systems are coarse, up to two seconds: a file that was changed within that time may be
+# changed again, and look the same.
+RECENT = 3.0
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
 class UserFile:
     """The text of a file, decoded from UTF-8 with `surrogateescape`, so that no octet is lost or refused here.
 
-    `readable_by_others`: its group or everyone may read it, which deserves a warning where it holds a password.
+    `readable_by_others`: its group or everyone may read it, which deserves a warning where it holds a password. Of a
+    file with the same `version` all of this is the same.
     """
 
     text: str = field(repr=False)
     readable_by_others: bool
+    version: "Version"
+
+
+@dataclass(frozen=True)
+class Version:
+    """Which file it is, and since when it has been as it is, content, owner and rights. Times in ns."""
+
+    device: int
+    inode: int
+    octets: int
+    modified: int
+    changed: int
+
+    @classmethod
+    def of(cls, status: os.stat_result) -> "Version":
+        return cls(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+
+    def is_recent(self) -> bool:
+        """The same version might stand for another content."""
+        return time.time_ns() - max(self.modified, self.changed) < RECENT * 1e9
 
 
 class UserFiles:
@@ -32,12 +60,39 @@ class UserFiles:
     def __init__(self, uid: int) -> None:
         self._uid = uid
         self.exposed: set[str] = set()
+        self._remembered: dict[Hashable, tuple[Any, list[_Unchanged]]] = {}
+        self._found: list[_Unchanged] = []  # what was found here since `remember` began
+
+    def remember(self, key: Hashable, make: Callable[[], _T]) -> _T:
+        """What `make` gives, which depends on `key` and on what it reads here: made anew only where that has changed.
+
+        What it raises is not remembered.
+        """
+        value: _T
+        if key in self._remembered:
+            value, found = self._remembered[key]
+            if all(unchanged() for unchanged in found):
+                return value
+            del self._remembered[key]
+        self._found = found = []
+        value = make()
+        self._found = []
+        self._remembered[key] = value, found
+        return value
 
     def read(self, path: str) -> str:
         """The text of the file at an absolute path. Raises as the function `read` does."""
-        file = read(path, self._uid)
+        try:
+            file = read(path, self._uid)
+        except FileNotFoundError:
+            self._found.append(lambda: _has_version(path, None))
+            raise
+        except AccountsError:
+            self._found.append(_never)
+            raise
         if file.readable_by_others:
             self.exposed.add(path)
+        self._found.append(_never if file.version.is_recent() else lambda: _has_version(path, file.version))
         return file.text
 
     def names(self, folder: str, wanted: Callable[[str], bool]) -> tuple[str, ...]:
@@ -46,20 +101,54 @@ class UserFiles:
         Raises FileNotFoundError where there is no such folder, and AccountsError where it cannot be read or has more
         than MAX_FILES such names.
         """
-        origin = Origin(folder.encode("utf-8", "backslashreplace").decode(), 0)
-        names = []
         try:
-            with os.scandir(folder) as entries:
-                for entry in entries:
-                    if wanted(entry.name) and not _is_folder(entry):
-                        names.append(entry.name)
-                    if len(names) > MAX_FILES:
-                        raise AccountsError(origin, f"must not have more than {MAX_FILES} files that match")
+            names = _names(folder, wanted)
         except FileNotFoundError:
+            self._found.append(lambda: _has_version(folder, None))
             raise
-        except OSError as error:
-            raise AccountsError(origin, f"cannot be read: {error.strerror}") from None
-        return tuple(sorted(names))
+        self._found.append(lambda: _has_names(folder, wanted, names))
+        return names
+
+
+_Unchanged = Callable[[], bool]
+
+
+def _never() -> bool:
+    return False
+
+
+def _has_version(path: str, version: Version | None) -> bool:
+    """None: there is no such file."""
+    try:
+        return Version.of(os.stat(os.fsencode(path))) == version
+    except FileNotFoundError:
+        return version is None
+    except OSError:
+        return False
+
+
+def _has_names(folder: str, wanted: Callable[[str], bool], names: tuple[str, ...]) -> bool:
+    try:
+        return _names(folder, wanted) == names
+    except (FileNotFoundError, AccountsError):
+        return False
+
+
+def _names(folder: str, wanted: Callable[[str], bool]) -> tuple[str, ...]:
+    origin = Origin(folder.encode("utf-8", "backslashreplace").decode(), 0)
+    names = []
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if wanted(entry.name) and not _is_folder(entry):
+                    names.append(entry.name)
+                if len(names) > MAX_FILES:
+                    raise AccountsError(origin, f"must not have more than {MAX_FILES} files that match")
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise AccountsError(origin, f"cannot be read: {error.strerror}") from None
+    return tuple(sorted(names))
 
 
 class NoFiles(UserFiles):
@@ -89,7 +178,7 @@ def read(path: str, uid: int) -> UserFile:
         try:
             status = os.fstat(descriptor)
             if _is_null_device(status):
-                return UserFile("", readable_by_others=False)
+                return UserFile("", readable_by_others=False, version=Version.of(status))
             _check(status, uid, Origin(file, 0))
             octets = _read(descriptor)
         finally:
@@ -104,7 +193,7 @@ def read(path: str, uid: int) -> UserFile:
         if len(line) > MAX_LINE_OCTETS:
             raise NoAccountFile(Origin(file, number), f"a line must not have more than {MAX_LINE_OCTETS} octets")
     readable_by_others = bool(status.st_mode & (stat.S_IRGRP | stat.S_IROTH))
-    return UserFile(octets.decode("utf-8", "surrogateescape"), readable_by_others)
+    return UserFile(octets.decode("utf-8", "surrogateescape"), readable_by_others, Version.of(status))
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

@@ -1,10 +1,12 @@
 import os
 import socket
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from sendooway.accounts.account import AccountsError
+from sendooway.accounts import user_file
+from sendooway.accounts.account import AccountsError, NoAccountFile
 from sendooway.accounts.user_file import MAX_FILES, MAX_LINE_OCTETS, MAX_OCTETS, NoFiles, UserFiles, read
 
 UID = os.getuid()
@@ -165,3 +167,151 @@ def test_without_files_nothing_is_there() -> None:
         NoFiles().read("/dev/null")
     with pytest.raises(FileNotFoundError):
         NoFiles().names("/", lambda name: True)
+
+
+class Reader:
+    """Reads below a folder, as a source does; `times` is how often."""
+
+    def __init__(self, folder: Path) -> None:
+        self.files = UserFiles(UID)
+        self.times = 0
+        self._folder = folder
+
+    def __call__(self) -> dict[str, str]:
+        return self.files.remember("key", self._read)
+
+    def _read(self) -> dict[str, str]:
+        self.times += 1
+        texts = {}
+        for path in (str(self._folder / "rc"), str(self._folder / "link"), *self._names()):
+            try:
+                texts[Path(path).name] = self.files.read(path)
+            except FileNotFoundError:
+                texts[Path(path).name] = "none"
+            except NoAccountFile as error:
+                texts[Path(path).name] = error.reason
+        return texts
+
+    def _names(self) -> tuple[str, ...]:
+        folder = self._folder / "folder"
+        try:
+            return tuple(str(folder / name) for name in self.files.names(str(folder), lambda name: name[0] != "."))
+        except FileNotFoundError:
+            return ()
+
+
+def write(path: Path, text: str) -> None:
+    path.touch(mode=0o600)
+    path.write_text(text)
+
+
+@pytest.fixture
+def reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Reader:
+    monkeypatch.setattr(user_file, "RECENT", 0)
+    write(tmp_path / "rc", "one")
+    write(tmp_path / "target", "two")
+    write(tmp_path / "other", "two")
+    (tmp_path / "link").symlink_to("target")
+    (tmp_path / "folder").mkdir()
+    write(tmp_path / "folder/a", "three")
+    # What is changed from now on gets a later time: the clock of files has ticks of some ms.
+    probe, last = tmp_path / "probe", (tmp_path / "folder/a").stat().st_ctime_ns
+    probe.touch()
+    while probe.stat().st_ctime_ns <= last:
+        probe.touch()
+    return Reader(tmp_path)
+
+
+def test_what_was_made_of_files_that_have_not_changed_is_not_made_again(reader: Reader) -> None:
+    assert reader() == {"rc": "one", "link": "two", "a": "three"}
+    assert reader() == {"rc": "one", "link": "two", "a": "three"}
+    assert reader.times == 1
+
+
+def same_size_and_time(folder: Path) -> None:
+    times = (folder / "rc").stat()
+    write(folder / "rc", "new")
+    os.utime(folder / "rc", ns=(times.st_atime_ns, times.st_mtime_ns))
+
+
+def another_target(folder: Path) -> None:
+    (folder / "link").unlink()
+    (folder / "link").symlink_to("other")
+
+
+def nothing_there(folder: Path) -> None:
+    (folder / "folder/a").unlink()
+    (folder / "folder").rmdir()
+
+
+CHANGES: dict[str, Callable[[Path], object]] = {
+    "rewritten": lambda folder: write(folder / "rc", "another"),
+    "rewritten, with the size and the time that it had": same_size_and_time,
+    "replaced": lambda folder: (folder / "other").rename(folder / "rc"),
+    "removed": lambda folder: (folder / "rc").unlink(),
+    "the target of a link rewritten": lambda folder: write(folder / "target", "another"),
+    "a link to another file": another_target,
+    "a file in the folder rewritten": lambda folder: write(folder / "folder/a", "another"),
+    "one more file in the folder": lambda folder: write(folder / "folder/b", "four"),
+    "a file in the folder renamed": lambda folder: (folder / "folder/a").rename(folder / "folder/b"),
+    "the folder removed": nothing_there,
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_every_change_is_seen_when_it_has_been_made(
+    reader: Reader, tmp_path: Path, change: Callable[[Path], object]
+) -> None:
+    reader()
+    change(tmp_path)
+    assert reader() == Reader(tmp_path)()
+    assert reader.times == 2
+
+
+def test_a_file_that_appears_is_seen(reader: Reader, tmp_path: Path) -> None:
+    for name in ("rc", "link"):
+        (tmp_path / name).unlink()
+    nothing_there(tmp_path)
+    assert reader() == {"rc": "none", "link": "none"}
+    assert reader() == {"rc": "none", "link": "none"}
+    assert reader.times == 1
+    write(tmp_path / "rc", "now")
+    assert reader()["rc"] == "now"
+    (tmp_path / "folder").mkdir()
+    write(tmp_path / "folder/a", "here")
+    assert reader()["a"] == "here"
+
+
+def test_rights_that_change_are_seen(reader: Reader, tmp_path: Path) -> None:
+    reader()
+    (tmp_path / "rc").chmod(0o666)
+    with pytest.raises(AccountsError, match="others may write it"):
+        reader()
+    with pytest.raises(AccountsError, match="others may write it"):
+        reader()
+    (tmp_path / "rc").chmod(0o644)
+    assert reader()["rc"] == "one"
+    assert str(tmp_path / "rc") in reader.files.exposed
+
+
+def test_a_file_that_could_not_be_used_is_looked_at_again(reader: Reader, tmp_path: Path) -> None:
+    write(tmp_path / "folder/a", "x" * (MAX_LINE_OCTETS + 1))
+    assert "a line must not" in reader()["a"]
+    write(tmp_path / "folder/a", "short")
+    assert reader()["a"] == "short"
+
+
+def test_a_file_that_has_just_been_changed_may_be_changed_again_unseen(
+    reader: Reader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(user_file, "RECENT", 3600)
+    assert reader() == reader()
+    assert reader.times == 2
+
+
+def test_what_is_read_later_is_no_part_of_what_is_remembered(reader: Reader, tmp_path: Path) -> None:
+    reader()
+    reader.files.read(str(tmp_path / "other"))
+    write(tmp_path / "other", "another")
+    reader()
+    assert reader.times == 1
