@@ -18,9 +18,17 @@ import re
 from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from enum import Enum, auto
 
 from sendooway.accounts.account import AccountsError, Origin
+from sendooway.accounts.fetchmail_words import (
+    GLOBAL_OPTIONS,
+    PASSWORDLESS,
+    SERVER_OPTIONS,
+    USER_OPTIONS,
+    Argument,
+    Kind,
+    scan,
+)
 from sendooway.secret import Secret
 
 # Far more than anybody has, and few enough to be read in a moment.
@@ -84,222 +92,7 @@ def parse(text: str, file: str) -> RunControl:
     return _Parser(text, file).file()
 
 
-class _Kind(Enum):
-    """The tokens that are no keywords. A keyword's kind is its main spelling, `no keep` and `nokeep` are one."""
-
-    STRING = auto()
-    NUMBER = auto()
-    PROTOCOL = auto()
-    AUTHENTICATION = auto()
-    EQUALS = auto()
-    ANNOTATION = auto()
-    UNENDED_COMMENT = auto()
-    END = auto()
-
-
-class _Argument(Enum):
-    """What follows the keyword of an option: the words for it in messages, and the tokens that it may be."""
-
-    def __init__(self, words: str, *kinds: _Kind | str) -> None:
-        self.words = words
-        self.kinds = kinds
-
-    NOTHING = ("nothing",)
-    STRING = ("a string", _Kind.STRING)
-    STRINGS = ("strings", _Kind.STRING)
-    NUMBER = ("a number", _Kind.NUMBER)
-    NUMBERS = ("numbers", _Kind.NUMBER)
-    PORT = ("a port number from 1 to 65535", _Kind.NUMBER)
-    SERVICE = ("a port number from 1 to 65535 or a service", _Kind.NUMBER, _Kind.STRING)
-    INTERFACE = ("an interface with its address, as in eth0/192.0.2.1", _Kind.STRING)
-    ENVELOPE = ("the name of a header field", _Kind.STRING)
-    PROTOCOL = ("the name of a protocol", _Kind.PROTOCOL)
-    AUTHENTICATION = ("a way to authenticate", _Kind.AUTHENTICATION)
-    POLICY = ("`accept` or `reject`", "accept", "reject")
-
-
-def _flags(*names: str) -> dict[str, _Argument]:
-    return dict.fromkeys([*names, *(f"no {name}" for name in names)], _Argument.NOTHING)
-
-
-_GLOBAL_OPTIONS = {
-    **dict.fromkeys(("logfile", "idfile", "pidfile", "postmaster", "properties"), _Argument.STRING),
-    **_flags("bouncemail", "spambounce", "softbounce", "syslog", "invisible", "showdots"),
-    "daemon": _Argument.NUMBER,
-}
-
-_SERVER_OPTIONS = {
-    **dict.fromkeys(
-        ("via", "principal", "esmtpname", "esmtppassword", "qvirtual", "monitor", "plugin", "plugout"),
-        _Argument.STRING,
-    ),
-    **dict.fromkeys(("aka", "localdomains"), _Argument.STRINGS),
-    **dict.fromkeys(("interval", "timeout"), _Argument.NUMBER),
-    **_flags("uidl", "checkalias", "dns", "tracepolls"),
-    "interface": _Argument.INTERFACE,
-    "protocol": _Argument.PROTOCOL,
-    "port": _Argument.PORT,
-    "service": _Argument.SERVICE,
-    "auth": _Argument.AUTHENTICATION,
-    "envelope": _Argument.ENVELOPE,
-    "no envelope": _Argument.NOTHING,
-    "bad-header": _Argument.POLICY,
-}
-
-_USER_OPTIONS = {
-    **dict.fromkeys(
-        (
-            *("pass", "passwordfile", "smtpaddress", "smtpname", "mda", "bsmtp", "pre", "post", "properties"),
-            *("sslkey", "sslcert", "sslproto", "sslcertfile", "sslcertpath", "sslcommonname", "sslfingerprint"),
-        ),
-        _Argument.STRING,
-    ),
-    **dict.fromkeys(("folder", "smtphost", "fetchdomains"), _Argument.STRINGS),
-    **dict.fromkeys(
-        ("limit", "warnings", "fetchlimit", "fetchsizelimit", "fastuidl", "batchlimit", "expunge"), _Argument.NUMBER
-    ),
-    **_flags("keep", "flush", "limitflush", "fetchall", "rewrite", "forcecr", "stripcr", "pass8bits", "dropstatus"),
-    **_flags("dropdelivered", "mimedecode", "idle", "ssl", "sslcertck"),
-    "lmtp": _Argument.NOTHING,
-    "antispam": _Argument.NUMBERS,
-}
-
-_SPELLINGS = {
-    "server": "poll",
-    "local": "localdomains",
-    "proto": "protocol",
-    "authenticate": "auth",
-    "preauth": "auth",
-    "preauthenticate": "auth",
-    "username": "user",
-    "password": "pass",
-    "folders": "folder",
-    "smtp": "smtphost",
-    "preconnect": "pre",
-    "postconnect": "post",
-    "pass8": "pass8bits",
-    "mimedec": "mimedecode",
-}
-
-# The words that may be written together with their `no`. fetchmail knows no others, not even `nossl`.
-_JOINED = (
-    *("bouncemail", "spambounce", "uidl", "checkalias", "dns", "envelope", "keep", "flush", "limitflush", "fetchall"),
-    *("rewrite", "forcecr", "stripcr", "pass8", "pass8bits", "dropstatus", "dropdelivered", "mimedec", "mimedecode"),
-    "idle",
-)
-
-_PROTOCOLS = ("auto", "pop2", "sdps", "pop3", "imap", "apop", "rpop", "etrn", "odmr", "kpop")
-
-# With these, and with ETRN, fetchmail takes the user's name for a password that is missing.
-_PASSWORDLESS = ("gssapi", "kerberos_v5", "kerberos5", "ssh", "external", "otp", "opie")
-
-_AUTHENTICATIONS = ("any", *_PASSWORDLESS, "cram", "cram-md5", "msn", "ntlm")
-
-_NOISE = frozenset(("with", "and", "has", "wants", "options"))
-
-KEYWORDS: dict[str, _Kind | str] = {
-    **{
-        name: name
-        for name in (
-            *("set", "poll", "skip", "defaults", "user", "is", "to", "here", "there", "no", "accept", "reject"),
-            *_GLOBAL_OPTIONS,
-            *_SERVER_OPTIONS,
-            *_USER_OPTIONS,
-        )
-    },
-    **_SPELLINGS,
-    **{f"no{name}": f"no {_SPELLINGS.get(name, name)}" for name in _JOINED},
-    **dict.fromkeys(_PROTOCOLS, _Kind.PROTOCOL),
-    **dict.fromkeys((name.upper() for name in _PROTOCOLS), _Kind.PROTOCOL),
-    **dict.fromkeys(_AUTHENTICATIONS, _Kind.AUTHENTICATION),
-}
-
-# The longest match wins: what begins with a quoted string and goes on without a blank is a word, with its quotes.
-_TOKEN = re.compile(
-    r"""
-    (?: [;:,\ \t\r\n] | \\\n )*+
-    (?: (?P<comment> \# [^\n]*+ \n )
-      | (?P<quoted> " [^"=;:,\ \t\r\n]*+ (?: [^"] [^"]*+ " | " (?! [^=;:,\ \t\r\n] ) )
-                  | ' [^'=;:,\ \t\r\n]*+ (?: [^'] [^']*+ ' | ' (?! [^=;:,\ \t\r\n] ) ) )
-      | (?P<word> [^=;:,\ \t\r\n]++ )
-      | (?P<equals> = )
-      | (?P<end> \Z )  # or else the search would begin anew at each of the last blanks
-    )""",
-    re.VERBOSE,
-)
-
-_ANNOTATION = "#sendooway:"
-
 _APART = "\0"  # which no string has in it
-
-_ESCAPE = re.compile(r"\\(?:[xX]([0-9a-fA-F]{0,2})|(0[0-7]{0,2})|([1-9][0-9]{0,2})|(\n)|(.)|\Z)", re.DOTALL)
-
-_CONTROLS = {"n": "\n", "t": "\t", "b": "\b", "r": "\r"}
-
-
-def _unescape(raw: str) -> str:
-    """What a string means. For fetchmail it ends at a NUL, as C's strings do."""
-    if "\\" in raw:
-        # An escape stands for one octet, and several may make up one character.
-        raw = _ESCAPE.sub(_escaped, raw).encode("utf-8", "surrogateescape").decode("utf-8", "surrogateescape")
-    return raw.partition("\0")[0]
-
-
-def _escaped(match: re.Match[str]) -> str:
-    hexadecimal, octal, decimal, _, character = match.groups()
-    if hexadecimal is not None:
-        octet = int(hexadecimal or "0", 16)
-    elif octal is not None:
-        octet = int(octal, 8)
-    elif decimal is not None:
-        octet = int(decimal) & 0xFF
-    else:
-        return _CONTROLS.get(character, character) if character else ""
-    return bytes((octet,)).decode("utf-8", "surrogateescape")
-
-
-def _scan(text: str) -> Iterator[tuple[_Kind | str, str, int]]:
-    """The tokens of a file as (kind, string or spelling, offset in `text`); the last one is END."""
-    string_next = authentication_next = negated = False
-    for match in _TOKEN.finditer(text):
-        group = match.lastgroup or ""
-        raw = match[group]
-        offset = match.start(group)
-        kind: _Kind | str
-        if group == "word" and raw[0] == "#" and text[offset : offset + len(_ANNOTATION)].lower() == _ANNOTATION:
-            kind = _Kind.UNENDED_COMMENT
-        elif group == "word" and not string_next:
-            if raw in _NOISE:
-                continue
-            kind = KEYWORDS.get(raw, _Kind.STRING)
-            if kind == "pass" and authentication_next and raw == "password":
-                kind = _Kind.AUTHENTICATION
-            elif kind is _Kind.STRING:
-                if _is_number(raw):
-                    kind = _Kind.NUMBER
-                else:
-                    raw = _unescape(raw)
-        elif group == "word":
-            kind, raw = _Kind.STRING, _unescape(raw)
-        elif group == "quoted":
-            kind, raw = _Kind.STRING, _unescape(raw[1:-1])
-        elif group == "equals":
-            kind = _Kind.EQUALS
-        elif group == "comment":
-            if raw[: len(_ANNOTATION)].lower() == _ANNOTATION:
-                yield _Kind.ANNOTATION, raw[len(_ANNOTATION) :], offset
-            continue
-        else:
-            continue
-        if kind == "no" and not negated:
-            negated = True
-            continue
-        string_next = kind in ("user", "pass", "is", "to", _Kind.EQUALS)
-        authentication_next = kind == "auth"
-        yield (f"no {kind}" if negated else kind), raw, offset
-        negated = False
-    yield ("no" if negated else _Kind.END), "", len(text)
-
 
 # kpop is what fetchmail knows by itself, the others what every system knows that has an /etc/services.
 _SERVICES = frozenset(("kpop", "pop3", "pop3s", "imap", "imap2", "imaps"))
@@ -332,10 +125,6 @@ def _is_interface(text: str) -> bool:
     except (OSError, ValueError):  # ValueError: a lone surrogate
         return False
     return bool(slash)
-
-
-def _is_number(word: str) -> bool:
-    return word.isascii() and word.removeprefix("-").isdigit()
 
 
 class _Mailbox:
@@ -378,7 +167,7 @@ class _Parser:
 
     def __init__(self, text: str, file: str) -> None:
         self.text = text
-        self.tokens = _scan(text)
+        self.tokens = scan(text)
         self.comment_unended = False
         self.name = file
         self.line_starts = [0, *(match.end() for match in re.finditer("\n", text))]
@@ -394,7 +183,7 @@ class _Parser:
     def advance(self) -> None:
         """Go on to the next token. Annotations on the way belong to what is being read."""
         self.kind, self.value, self.offset = next(self.tokens)
-        while self.kind is _Kind.ANNOTATION:
+        while self.kind is Kind.ANNOTATION:
             self.annotations.append(Annotation(self.value, self.line_of(self.offset)))
             self.kind, self.value, self.offset = next(self.tokens)
         if self.text.startswith("#", self.offset):
@@ -413,13 +202,13 @@ class _Parser:
         return self.error(f"{what} expected (a string with blanks or any of , ; : = needs quotes)", offset)
 
     def file(self) -> RunControl:
-        while self.kind is not _Kind.END:
+        while self.kind is not Kind.END:
             match self.kind:
                 case "set":
                     self.annotations = []
                     self.stray.append(self.annotations)
                     self.advance()
-                    self.option(_GLOBAL_OPTIONS)
+                    self.option(GLOBAL_OPTIONS)
                 case "poll" | "skip" | "defaults":
                     self.entry()
                 case _:
@@ -445,8 +234,8 @@ class _Parser:
                 keyword = server
                 self.only_first(offset)
         server_options: dict[str, str] = {}
-        while self.kind in _SERVER_OPTIONS:
-            option = self.option(_SERVER_OPTIONS)
+        while self.kind in SERVER_OPTIONS:
+            option = self.option(SERVER_OPTIONS)
             if option.get("port") == "kpop" and server_options.get("auth") == "password":
                 option["auth"] = "kerberos_v5"
             server_options |= option
@@ -475,12 +264,12 @@ class _Parser:
                     protocol=options.get("protocol", "auto"),
                     port=options.get("port"),
                     passwordless=keyword != "skip"
-                    and (options.get("protocol") == "ETRN" or options.get("auth") in _PASSWORDLESS),
+                    and (options.get("protocol") == "ETRN" or options.get("auth") in PASSWORDLESS),
                     users=tuple(mailbox.user(defaults) for mailbox in mailboxes),
                     line=line,
                 )
             )
-        if self.kind in _SERVER_OPTIONS:
+        if self.kind in SERVER_OPTIONS:
             raise self.error("this option of the server must stand before its users and their options")
         if self.kind == "user":
             raise self.error("the options of the first user need a `user` before them, too")
@@ -538,8 +327,8 @@ class _Parser:
                 else:
                     self.take("here")
                     mailbox.add(names)
-            elif self.kind in _USER_OPTIONS:
-                options = self.option(_USER_OPTIONS)
+            elif self.kind in USER_OPTIONS:
+                options = self.option(USER_OPTIONS)
                 for name in mailbox.lists.keys() & options.keys():
                     mailbox.lists[name] += options[name].split(_APART)
                 mailbox.options |= options
@@ -549,48 +338,48 @@ class _Parser:
     def names(self) -> list[tuple[str, str | None]]:
         """1*(string ["=" string])"""
         names: list[tuple[str, str | None]] = []
-        while not names or self.kind is _Kind.STRING:
+        while not names or self.kind is Kind.STRING:
             there = self.string()
-            names.append((there, self.string() if self.take(_Kind.EQUALS) else None))
+            names.append((there, self.string() if self.take(Kind.EQUALS) else None))
         return names
 
-    def option(self, table: dict[str, _Argument]) -> dict[str, str]:
+    def option(self, table: dict[str, Argument]) -> dict[str, str]:
         """One option of a table: its name and its argument, `yes` or `no` for a flag, a list with _APART between."""
         name = self.kind
         if not isinstance(name, str) or name not in table:
             raise self.expected("the name of an option")
         argument = table[name]
         self.advance()
-        if argument is _Argument.NOTHING:
+        if argument is Argument.NOTHING:
             return {name.removeprefix("no "): "no" if name.startswith("no ") else "yes"}
-        if table is _GLOBAL_OPTIONS:
-            self.take(_Kind.EQUALS)
-        elif argument is _Argument.ENVELOPE:
-            self.take(_Kind.NUMBER)
-        offset, number = self.offset, self.kind is _Kind.NUMBER
+        if table is GLOBAL_OPTIONS:
+            self.take(Kind.EQUALS)
+        elif argument is Argument.ENVELOPE:
+            self.take(Kind.NUMBER)
+        offset, number = self.offset, self.kind is Kind.NUMBER
         value = self.value_of(argument)
         match argument:
-            case _Argument.STRINGS | _Argument.NUMBERS:
+            case Argument.STRINGS | Argument.NUMBERS:
                 while self.kind in argument.kinds:
                     value += f"{_APART}{self.value_of(argument)}"
-            case _Argument.PROTOCOL if value in ("kpop", "KPOP"):
+            case Argument.PROTOCOL if value in ("kpop", "KPOP"):
                 return {name: "POP3", "port": "kpop"}
-            case _Argument.PROTOCOL:
+            case Argument.PROTOCOL:
                 value = {"sdps": "POP3", "auto": "auto"}.get(value.lower(), value.upper())
-            case _Argument.INTERFACE if not _is_interface(value):
+            case Argument.INTERFACE if not _is_interface(value):
                 raise self.error(f"{argument.words} expected", offset)
-            case _Argument.AUTHENTICATION if value == "any":
+            case Argument.AUTHENTICATION if value == "any":
                 return {}  # for fetchmail this is the same as nothing: it does not change what the defaults say
-            case _Argument.PORT | _Argument.SERVICE:
+            case Argument.PORT | Argument.SERVICE:
                 name = "port"
                 if number and len(value) <= 9:
                     value = str(int(value))
         return {name: value}
 
     def string(self) -> str:
-        return self.value_of(_Argument.STRING)
+        return self.value_of(Argument.STRING)
 
-    def value_of(self, argument: _Argument) -> str:
+    def value_of(self, argument: Argument) -> str:
         """The text of the current token, which must be such an argument; goes on to the next token."""
         if self.kind not in argument.kinds:
             raise self.expected(argument.words)
@@ -598,7 +387,7 @@ class _Parser:
         self.advance()
         return value
 
-    def take(self, kind: _Kind | str) -> bool:
+    def take(self, kind: Kind | str) -> bool:
         """Whether the current token is of this kind; if so, goes on to the next."""
         taken = self.kind == kind
         if taken:

@@ -2,10 +2,10 @@
 
 from hypothesis import strategies as st
 
-from sendooway.accounts import fetchmailrc
+from sendooway.accounts import fetchmail_words
 
 # What Debian's fetchmail knows.
-KEYWORDS = sorted(fetchmailrc.KEYWORDS.keys() - {"passwordfile"})
+KEYWORDS = sorted(fetchmail_words.KEYWORDS.keys() - {"passwordfile"})
 
 # What a reader may trip over: keywords and noise words as values, numbers, signs that end words elsewhere, escapes.
 _VALUES = (
