@@ -21,6 +21,8 @@ keep_environment =
 host_lookup =
 rfc1413_query_timeout = 0s
 smtp_accept_max_per_connection = 100
+# Of the mails of one connection, which Sendooway keeps for the next mail, it delivers only the first ten at once.
+smtp_accept_queue_per_connection = 0
 message_size_limit = 50M
 tls_advertise_hosts = *
 tls_certificate = {folder}/certificate.pem
