@@ -9,9 +9,6 @@ import json
 import os
 import pwd
 import re
-import select
-import signal
-import time
 from collections.abc import Mapping
 
 from sendooway.auth.identity import AuthenticatorError, Identity, LoginError, Verdict
@@ -176,29 +173,12 @@ def _ask(configuration: Configuration, dn: str, password: Secret) -> Answer | No
         finally:
             os._exit(0)
     os.close(writing)
+    octets = process.last_words(pid, reading, SECONDS + 1, _ANSWER_LIMIT)
     try:
-        octets = _receive(reading)
-    finally:
-        os.close(reading)
-        os.kill(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)
-    try:
-        answer = json.loads(octets)
+        answer = json.loads(octets or b"")
     except (ValueError, RecursionError):
         return None
     return answer if isinstance(answer, dict) else None
-
-
-def _receive(pipe: int) -> bytes:
-    """All that the child says, unless it takes too long."""
-    octets = b""
-    end = time.monotonic() + SECONDS + 1
-    while len(octets) <= _ANSWER_LIMIT and select.select([pipe], [], [], max(0.0, end - time.monotonic()))[0]:
-        piece = os.read(pipe, _ANSWER_LIMIT)
-        if not piece:
-            return octets
-        octets += piece
-    return b""
 
 
 def _answer(configuration: Configuration, dn: str, password: Secret) -> Answer:

@@ -4,12 +4,9 @@ an agent must have one, so that it may fork. The process ends with its answer, o
 
 import json
 import os
-import select
-import signal
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
-from time import monotonic
 
 from sendooway.accounts.account import Account, Credentials, FromNetrc, Security
 from sendooway.accounts.entry import Entry
@@ -55,12 +52,9 @@ def find(
         raise GuessError(f"no process to look for it: {error.strerror}") from error
     finally:
         os.close(writing)
-    try:
-        octets = _read(reading)
-    finally:
-        os.close(reading)
-        os.kill(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)
+    octets = process.last_words(pid, reading, SECONDS, _ANSWER_LIMIT)
+    if octets is None:
+        raise GuessError(f"it was not found within {SECONDS:g} seconds")
     return _parse(octets)
 
 
@@ -115,21 +109,6 @@ def _tell(look: Callable[[str, UserSettings], Found | None], address: str, setti
         answer = {"reason": str(error)}
     os.write(writing, json.dumps(answer).encode("ascii")[:_ANSWER_LIMIT])
     return os.EX_OK
-
-
-def _read(descriptor: int) -> bytes:
-    """All of the answer. Raises GuessError when the time is over."""
-    end = monotonic() + SECONDS
-    octets = b""
-    poll = select.poll()
-    poll.register(descriptor, select.POLLIN)
-    while (left := end - monotonic()) > 0:
-        if poll.poll(left * 1000):
-            piece = os.read(descriptor, _ANSWER_LIMIT)
-            if not piece:
-                return octets
-            octets += piece
-    raise GuessError(f"it was not found within {SECONDS:g} seconds")
 
 
 def _parse(octets: bytes) -> Found | None:

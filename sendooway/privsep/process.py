@@ -1,7 +1,9 @@
 """A process of ours is born: with what it needs of its parent, and with nothing else."""
 
 import os
+import select
 import signal
+import time
 from collections.abc import Callable, Collection
 
 from sendooway.log import Log, describe
@@ -47,6 +49,29 @@ def start(title: str, run: Callable[[], int], keep: Collection[int], log: Log) -
         log.error("process-failed", process=title, reason=describe(error))
     finally:
         os._exit(status)
+
+
+def last_words(pid: int, pipe: int, seconds: float, limit: int) -> bytes | None:
+    """All that the child `pid` says through `pipe` until it closes it. Then the child is ended, and the pipe closed.
+
+    None if that takes longer, or is more than `limit` octets.
+    """
+    end = time.monotonic() + seconds
+    poll = select.poll()
+    poll.register(pipe, select.POLLIN)
+    octets = b""
+    try:
+        # poll(2) would wait for ever for a time below 0.
+        while len(octets) <= limit and poll.poll(max(0.0, end - time.monotonic()) * 1000):
+            piece = os.read(pipe, limit + 1)
+            if not piece:
+                return octets
+            octets += piece
+        return None
+    finally:
+        os.close(pipe)
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
 
 
 def point_at_null(*descriptors: int) -> None:
