@@ -150,7 +150,7 @@ def _serve_many(options: Options, inherited: Sequence[tuple[socket.socket, Liste
     _raise_descriptor_limit()
     manager = notify.take(os.environ)
     try:
-        return Monitor(options, run_proxy, inherited=inherited, manager=manager).run()
+        return Monitor(options, run_proxy, inherited, manager).run()
     except StartError as error:
         manager.status(str(error))
         return _report(error.status, str(error), log)

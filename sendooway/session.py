@@ -307,9 +307,9 @@ class Session:
 
     def _log_in(self, mechanism: str, initial_response: bytes | None) -> bool | Pause:
         if self._agent is None:
-            patience = self._proxy.configuration.login_timeout
+            login_timeout = self._proxy.configuration.login_timeout
             told = self._peer.address if self._peer.balancer else ""
-            self._agent = Agent.request(self._proxy.monitor, self.id, self._client, patience, told=told)
+            self._agent = Agent.request(self._proxy.monitor, self.id, self._client, login_timeout, told=told)
         return self._answer_login(self._agent.begin_login(mechanism, initial_response))
 
     def _log_in_further(self, pause: Pause) -> bool | Pause:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from clock import Clock
 from servers import machine as machine_
 from servers import postfix as postfix_
 from servers import realm as realm_
@@ -24,6 +25,11 @@ POSTFIX_ACCOUNTS = {
     "moon": PostfixAccount("alice-moon", "moon secret", ("alice@moon.test", "jörg@moon.test")),
     "sun": PostfixAccount("alice-sun", "sun-s3cret:+", ("alice@sun.test", "office@sun.test")),
 }
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
 
 
 @pytest.fixture(scope="session")

@@ -6,6 +6,7 @@ from contextlib import ExitStack, suppress
 from time import monotonic
 
 import pytest
+from clock import Clock
 from hypothesis import given
 from hypothesis import strategies as st
 from servers.processes import wait_until
@@ -45,18 +46,6 @@ class Peer:
     def close(self) -> None:
         self.smarthost.cut()
         self.socket.close()
-
-
-class Clock:
-    now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
 
 
 @pytest.fixture

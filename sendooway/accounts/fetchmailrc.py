@@ -198,8 +198,8 @@ class _Parser:
             reason = "a comment needs a line end: add one at the end of the file"
         return AccountsError(Origin(self.name, self.line_of(self.offset if offset is None else offset)), reason)
 
-    def expected(self, what: str, offset: int | None = None) -> AccountsError:
-        return self.error(f"{what} expected (a string with blanks or any of , ; : = needs quotes)", offset)
+    def expected(self, what: str) -> AccountsError:
+        return self.error(f"{what} expected (a string with blanks or any of , ; : = needs quotes)")
 
     def file(self) -> RunControl:
         while self.kind is not Kind.END:

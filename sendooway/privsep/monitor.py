@@ -103,14 +103,14 @@ class Monitor:
         self,
         options: Options,
         run_proxy: RunProxy,
+        inherited: Sequence[tuple[socket.socket, Listen]],
+        manager: Notify,
         pace: Pace | None = None,
-        inherited: Sequence[tuple[socket.socket, Listen]] = (),
-        manager: Notify | None = None,
     ) -> None:
         self._options = options
         self._run_proxy = run_proxy
         self._inherited = inherited
-        self._manager = manager or Notify()
+        self._manager = manager
         self._next_sign = time.monotonic()  # of life, for the manager's watchdog
         self._current: _Generation | None = None
         self._candidate: _Generation | None = None

@@ -70,7 +70,7 @@ class RunningMonitor:
             status = 99
             try:
                 options = Options(config=str(self._configuration), log=str(folder / "log"))
-                status = Monitor(options, run_proxy, QUICK, inherited, manager).run()
+                status = Monitor(options, run_proxy, inherited, manager or Notify(), QUICK).run()
             except StartError as error:
                 os.write(writing, str(error).encode())
                 status = error.status

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
+from clock import Clock
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -11,18 +12,6 @@ from sendooway.privsep import remembered
 from sendooway.privsep.remembered import PROOF_OCTETS, Remembered, proof
 
 KEY = b"k" * 32
-
-
-class Clock:
-    now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
 
 
 @pytest.fixture
