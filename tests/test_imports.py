@@ -2,6 +2,7 @@
 
 import ast
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -37,8 +38,13 @@ NETWORK = ("smtp/", "sasl/", "net/", "ldap/", "session.py", "smarthost.py")
 PLAIN_TYPES = {"sendooway.accounts.account", "sendooway.auth.identity"}
 
 
-def imported(path: Path) -> Iterator[str]:
+@cache
+def imported(path: Path) -> tuple[str, ...]:
     """The modules that a file imports anywhere in it, with the names that `from` takes out of them: `a`, `a.b`."""
+    return tuple(_imported(path))
+
+
+def _imported(path: Path) -> Iterator[str]:
     parent = ("sendooway", *path.relative_to(PACKAGE).parts[:-1])
     for node in ast.walk(ast.parse(path.read_bytes())):
         if isinstance(node, ast.Import):
