@@ -15,6 +15,7 @@ from sendooway.greeting import Greeter
 from sendooway.log import Log
 from sendooway.net import tls
 from sendooway.net.balancer import receive_told
+from sendooway.net.ourselves import Ourselves
 from sendooway.net.proxy_protocol import HeaderError
 from sendooway.net.stream import PipeTransport, SocketTransport, Stopping, Stream, Transport
 from sendooway.net.tls import TlsError
@@ -61,7 +62,8 @@ def serve(
     _give_up_rights(_user(configuration, log), log, outlive_parent=False)
     signals = _receive_signals()
     pool = Pool(configuration.smarthost_idle)
-    shared = _shared(configuration, options, contexts, monitor, log, pool, signals)
+    ourselves = Ourselves(sock for sock, _ in listeners)
+    shared = _shared(configuration, options, contexts, monitor, log, pool, signals, ourselves)
     balancers = Trust(configuration.proxy_trust)
 
     def begin(sock: socket.socket, listen: Listen, place: Place) -> Session | None:
@@ -103,7 +105,8 @@ def serve_standard_streams(
     # What started us, a super-server or a shell, may go before the session does.
     _give_up_rights(user, log, outlive_parent=True)
     signals = _receive_signals(signal.SIGINT)  # ^C of the person who types
-    shared = _shared(configuration, options, contexts, monitor, log, Pool(0), signals)
+    ourselves = Ourselves([transport.socket] if isinstance(transport, SocketTransport) else [])
+    shared = _shared(configuration, options, contexts, monitor, log, Pool(0), signals, ourselves)
     stream = Stream(transport, signals.stop)
     by_hand = Peer("", local=True, can_tls=False, lf_ends_line=True)
     balancers = Trust(configuration.proxy_trust)
@@ -182,11 +185,12 @@ def _shared(
     log: Log,
     pool: Pool,
     signals: _Signals,
+    ourselves: Ourselves,
 ) -> Proxy:
     if options.no_tls:
         configuration = replace(configuration, mailer_encryption=Encryption.FORBIDDEN)
     server_context, client_context = contexts
-    return Proxy(configuration, server_context, client_context, monitor, log, pool, signals.stop)
+    return Proxy(configuration, server_context, client_context, monitor, log, pool, signals.stop, ourselves)
 
 
 def _meet(stream: Stream, address: str, balancers: Trust, log: Log, *, tls: bool) -> Peer | None:

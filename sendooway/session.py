@@ -17,6 +17,7 @@ from sendooway.config import Configuration, EightBitMime, Encryption
 from sendooway.log import Log
 from sendooway.net import tls
 from sendooway.net.deadline import Deadline
+from sendooway.net.ourselves import Ourselves
 from sendooway.net.pause import Pause
 from sendooway.net.pump import ClientTimeout, splice
 from sendooway.net.stream import ConnectionLost, Stopping, Stream
@@ -67,7 +68,8 @@ LIMITS = {
 
 @dataclass(frozen=True)
 class Proxy:
-    """What all sessions of a proxy process share. `stop` is a descriptor that becomes readable when they must end."""
+    """What all sessions of a proxy process share. `stop` is a descriptor that becomes readable when they must end;
+    `ourselves` is what no smarthost may be."""
 
     configuration: Configuration
     server_context: ssl.SSLContext | None  # None: no certificate, so no TLS
@@ -76,6 +78,7 @@ class Proxy:
     log: Log
     pool: Pool
     stop: int | None
+    ourselves: Ourselves = field(default_factory=Ourselves)
 
 
 @dataclass(frozen=True)
@@ -502,7 +505,12 @@ class Session:
     def _wishes(self) -> Wishes:
         assert self._user is not None
         name = self._server.client_name if self._user.clone_ehlo else ""
-        return Wishes(name or self._user.localname, self._user.timeout, self._user.context)
+        return Wishes(
+            name or self._user.localname,
+            self._user.timeout,
+            self._user.context,
+            ourselves=self._proxy.ourselves,
+        )
 
     def _trusting(self, ca: bytes | None) -> Wishes:
         """As for any smarthost, but with other trusted certificates. Raises SmarthostError if there are none in it."""

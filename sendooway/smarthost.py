@@ -16,6 +16,7 @@ from sendooway.log import Log
 from sendooway.net import tls
 from sendooway.net.deadline import Deadline
 from sendooway.net.dial import DialError, dial
+from sendooway.net.ourselves import Ourselves
 from sendooway.net.stream import ConnectionLost, SocketTransport, Stream
 from sendooway.privsep.messages import AccountFound, SaslResponse, SaslUnavailable
 from sendooway.secret import Secret
@@ -45,12 +46,13 @@ RESET_SECONDS = 10  # for an idle connection to prove that it is alive; a new on
 @dataclass(frozen=True)
 class Wishes:
     """How to deal with any smarthost of this session. `timeout` in seconds caps every wait, `whole` all of them
-    together; None: they do not."""
+    together; None: they do not. None of them may be `ourselves`."""
 
     ehlo_name: str
     timeout: int | None
     context: ssl.SSLContext = field(repr=False)
     whole: Deadline | None = None
+    ourselves: Ourselves = field(default_factory=Ourselves)
 
     def seconds(self, limit: float) -> float:
         """Raises TimeoutError where no time is left for anything."""
@@ -158,6 +160,8 @@ def _attempt(
         raise SmarthostError(Stage.CONNECT, str(error), broken=True) from error
     stream = Stream(SocketTransport(sock), stop)
     try:
+        if wishes.ourselves.answers(sock):
+            raise SmarthostError(Stage.CONNECT, "it is this server itself, which is no smarthost", broken=True)
         return prepare(account, wishes, login, stream, context, _unseen)
     except BaseException:
         stream.close()

@@ -168,6 +168,16 @@ def test_a_smarthost_that_refuses_connections_is_told(start: Start, connect: Con
     assert "localhost" in sendooway.wait_for_log("smarthost", "connect")
 
 
+def test_a_smarthost_that_is_this_server_itself_is_told_before_it_serves_nobody_else(
+    start: Start, connect: Connect
+) -> None:
+    port = free_port()
+    sendooway = start(configuration(port, "noAuth"), port=port)
+    code, text = connect(sendooway, ME).mail("alice@moon.test")
+    assert (code, text[:5]) == (451, b"4.4.1")
+    assert b"this server itself" in text
+
+
 def test_a_host_without_an_address_is_told(start: Start, connect: Connect) -> None:
     sendooway = start("authBackend = none\nsmarthostMapping = direct:* nowhere.invalid 587 someone something tls")
     code, text = connect(sendooway, ME).mail("alice@moon.test")
