@@ -7,7 +7,7 @@ BIN := .venv/bin
 READY := .venv/ready
 DIST_READY := .venv/ready-dist
 
-.PHONY: run test check fuzz interop soak dist deb bench-start install uninstall format lock clean
+.PHONY: run test check fuzz interop soak dist deb bench bench-start install uninstall format lock clean
 
 run: $(READY)
 	@$(BIN)/python contrib/demo/demo.py
@@ -44,6 +44,12 @@ soak: $(READY)
 # One file that runs wherever there is Python 3.11 or newer.
 dist: $(READY) $(DIST_READY)
 	@build/dist dist/sendooway
+
+# What a mail costs, beside Dovecot and beside a mail that is sent directly. See tests/bench.
+bench: ROUNDS ?= 5
+bench: dist
+	@build/debian-packages wanted dovecot-submissiond
+	@PYTHONPATH=tests SENDOOWAY_PROGRAM=$(CURDIR)/dist/sendooway $(BIN)/python -m bench --rounds $(ROUNDS)
 
 bench-start: dist
 	@$(BIN)/python build/bench_start.py dist/sendooway
