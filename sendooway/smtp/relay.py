@@ -370,11 +370,7 @@ class Relay:
     def _answered(self, asked: _Asked | Reply, answer: Reply) -> None:
         """The smarthost's reply to what it was asked."""
         assert isinstance(asked, _Asked)  # known replies never stay at the head of the queue
-        # The end of what it was asked is still here. It can have had enough already, but not have agreed. Behind octets
-        # of a message no other reply is awaited; else each line that has not left is a command whose reply is.
-        awaited = sum(isinstance(expected, _Asked) for expected in self._expected)
-        of_message = asked in (_Asked.CHUNK, _Asked.END)
-        early = len(self.for_smarthost) > 0 if of_message else self.for_smarthost.count(b"\n") > awaited
+        early = bool(self.for_smarthost) and self._has_not_heard(asked)
         for_data = asked in (_Asked.DATA, _Asked.DATA_FOR_BDAT)
         if (
             (answer.code // 100 == 3) != (for_data and answer.code == 354)
@@ -411,6 +407,13 @@ class Relay:
                 self.ended = True
                 self._end(answer, answer)
         self._say(answer)
+
+    def _has_not_heard(self, asked: _Asked) -> bool:
+        """The end of what it was asked is still here: it can have had enough already, but not have agreed."""
+        if asked in (_Asked.CHUNK, _Asked.END):
+            return True  # behind octets of a message no other reply is awaited
+        awaited = sum(isinstance(expected, _Asked) for expected in self._expected)
+        return self.for_smarthost.count(b"\n") > awaited  # each line that has not left is a command
 
     def _end(self, told: Reply, verdict: Reply | None) -> None:
         self.outcome = self.outcome or Outcome(told, verdict, self._octets, self.recipients)

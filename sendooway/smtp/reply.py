@@ -10,7 +10,6 @@ MOST_TEXT_OCTETS = 500  # of a line that we pass on, so that it keeps within 512
 
 _NO_LINE_END = bytes.maketrans(b"\r\n\0", b"   ")
 # Compiled at their first use: a client waits while we start.
-_LINE = rb"(?s:([2-5][0-9][0-9])(?:([ -])(.*))?)"
 _ENHANCED = r"([245])\.[0-9]{1,3}\.[0-9]{1,3}(?= |$)"
 
 
@@ -107,17 +106,19 @@ class ReplyReader:
     def _last_line(self, line: bytes) -> bool:
         if len(line) > _limit(line):
             raise ReplyError("reply line too long")
-        match = re.fullmatch(_LINE, line[:-2]) if line.endswith(b"\r\n") else None
-        if match is None or b"\r" in match[0] or b"\0" in match[0]:
+        said = line.removesuffix(b"\r\n")
+        digits, mark, text = said[:3], said[3:4], said[4:]
+        is_code = len(digits) == 3 and digits.isdigit() and b"2" <= digits < b"6"
+        if said == line or not is_code or mark not in (b"", b" ", b"-") or b"\r" in said or b"\0" in said:
             raise ReplyError("not a reply line")
-        code = int(match[1])
+        code = int(digits)
         if self._lines and code != self._code:
             raise ReplyError("contradicting codes in one reply")
         if len(self._lines) == MOST_LINES:
             raise ReplyError("too many lines in one reply")
         self._code = code
-        self._lines.append((match[3] or b"").decode("utf-8", "surrogateescape"))
-        return match[2] != b"-"
+        self._lines.append(text.decode("utf-8", "surrogateescape"))
+        return mark != b"-"
 
 
 def _limit(line: bytes | bytearray) -> int:
