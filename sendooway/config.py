@@ -4,13 +4,11 @@ The format: one `keyword = value` a line. `#` starts a comment anywhere, also wi
 one. Blanks and tabs at line starts, line ends and around `=` are free. Keywords and enumerations ignore case. There
 are no quotes. An empty value of a string means its default.
 
-`read` is the only function here that touches a file; all others are pure. What a file may say stands in one
-table, `_KEYWORDS`, at the end of the readers of single values: a new keyword is one row there.
+What a file may say stands in one table, `_KEYWORDS`, at the end of the readers of single values: a new keyword is one
+row there. No file is touched here; `config_file.py` does that.
 """
 
-import os
 import re
-import stat
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from enum import Enum
@@ -19,7 +17,6 @@ from sendooway import assignment
 from sendooway.accounts.account import Origin
 from sendooway.secret import Secret
 
-FILE_LIMIT = 1 << 20  # octets
 LINE_LIMIT = 4096  # characters, comments included
 MAPPINGS_LIMIT = 1000
 WORKERS_LIMIT = 64
@@ -328,7 +325,7 @@ def _listen(value: str) -> tuple[Listen, ...]:
         raise ValueError("is not ADDRESS:PORT or unix:PATH, with or without ` tls` behind it")
     if words[0][:5].lower() == "unix:":
         path = words[0][5:]
-        if not path.startswith("/") or len(os.fsencode(path)) > _SOCKET_PATH_LIMIT:
+        if not path.startswith("/") or len(path.encode("utf-8", "surrogateescape")) > _SOCKET_PATH_LIMIT:
             raise ValueError(f"does not name an absolute path of at most {_SOCKET_PATH_LIMIT} octets")
         return (Listen(path=path, tls=tls),)
     host, _, service = words[0].rpartition(":")
@@ -581,8 +578,8 @@ def _unknown(origin: Origin, keyword: str, *, by_user: bool) -> ConfigurationErr
 def parse(text: str, file: str, hostname: str) -> Parsed:
     """Read the administrator's file.
 
-    `text` is as `read` returns it, `file` its name for messages, `hostname` the default of `localname`. Raises
-    ConfigurationError at the first line that is not understood, and where lines contradict each other.
+    `text` is as `config_file.read` returns it, `file` its name for messages, `hostname` the default of `localname`.
+    Raises ConfigurationError at the first line that is not understood, and where lines contradict each other.
     """
     found = _collect(text, file, by_user=False)
     mappings = found.take_mappings() or default_mappings()
@@ -693,66 +690,3 @@ def _redacted(line: str) -> str:
     if row is None:
         return ""
     return f"{row.name} =" if row is _MAPPING else f"{row.name} = {value}"
-
-
-def read(path: str) -> str:
-    """The text of the administrator's file; octets that are not UTF-8 come as surrogate escapes (PEP 383).
-
-    Raises ConfigurationError if it cannot be read, is longer than FILE_LIMIT octets, or is a regular file that someone
-    else could have written. A device or a pipe, such as /dev/null, is taken as it is: whoever runs the
-    program chose it.
-    """
-    origin = Origin(path, 0)
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY)
-        with open(descriptor, "rb") as file:
-            status = os.fstat(descriptor)
-            if stat.S_ISREG(status.st_mode):
-                _refuse_foreign(origin, status)
-            octets = file.read(FILE_LIMIT + 1)
-    except FileNotFoundError:
-        raise ConfigurationError(
-            origin, "", "there is no such file; name another with -c, or run on defaults with -c /dev/null"
-        ) from None
-    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise ConfigurationError(origin, "", f"cannot be read: {reason}") from None
-    if len(octets) > FILE_LIMIT:
-        raise ConfigurationError(origin, "", f"is longer than {FILE_LIMIT} octets; is it a configuration?")
-    return octets.decode("utf-8", "surrogateescape")
-
-
-def _refuse_foreign(origin: Origin, status: os.stat_result) -> None:
-    # It decides who may log in and whose files are read, with root's rights.
-    if status.st_uid not in (0, os.geteuid()):
-        raise ConfigurationError(
-            origin,
-            "",
-            f"belongs to the user with number {status.st_uid}, neither to root nor to you; "
-            f"`chown root {origin.file}` would be right",
-        )
-    if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        raise ConfigurationError(origin, "", f"others may write it; `chmod go-w {origin.file}` would be right")
-
-
-def exposure(path: str, mappings: tuple[Mapping, ...]) -> str | None:
-    """The warning that one of the mappings of the file `path` holds a password and others may read the file, or None.
-
-    Raises ConfigurationError if the file has gone.
-    """
-    holder = next((mapping for mapping in mappings if _holds_password(mapping)), None)
-    if holder is None:
-        return None
-    try:
-        mode = os.stat(path).st_mode
-    except OSError as error:
-        raise ConfigurationError(Origin(path, 0), "", f"cannot be read: {error.strerror}") from None
-    if not stat.S_ISREG(mode) or not mode & (stat.S_IRGRP | stat.S_IROTH):
-        return None
-    return _message(holder.origin, _MAPPING.name, f"others may read this password; `chmod 600 {path}` would be right")
-
-
-def _holds_password(mapping: Mapping) -> bool:
-    # PATTERN HOST PORT USER PASSWORD [OPTIONS]; `-` stands for no password.
-    fields = mapping.argument.octets.split()
-    return mapping.source == "direct" and len(fields) > 4 and fields[4] != b"-"

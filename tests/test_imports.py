@@ -13,7 +13,7 @@ PACKAGE = Path(sendooway.__file__).parent
 MODULES = {path.relative_to(PACKAGE).as_posix(): path for path in sorted(PACKAGE.rglob("*.py"))}
 
 # Sans-I/O: what they do can be tested, and told, without a socket, a thread, a clock or a file.
-PURE = ("smtp/", "sasl/", "discovery/search.py", "discovery/autoconfig.py", "net/proxy_protocol.py")
+PURE = ("smtp/", "sasl/", "config.py", "discovery/search.py", "discovery/autoconfig.py", "net/proxy_protocol.py")
 NOT_PURE = {
     "asyncio",
     "logging",

@@ -12,7 +12,8 @@ from sendooway.accounts.lookup import expand
 from sendooway.accounts.user_file import UserFiles
 from sendooway.auth.identity import Identity
 from sendooway.commands.table import Terminal
-from sendooway.config import ConfigurationError, Mapping, Parsed, UserSettings, parse, parse_user_include, read
+from sendooway.config import ConfigurationError, Mapping, Parsed, UserSettings, parse, parse_user_include
+from sendooway.config_file import read
 from sendooway.log import open_log
 from sendooway.net.tls import TlsError, client_context
 from sendooway.privsep.password import Passwords

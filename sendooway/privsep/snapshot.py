@@ -14,7 +14,8 @@ import signal
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from sendooway.config import GSSAPI, Configuration, ConfigurationError, Mapping, Parsed, exposure, parse, read, redact
+from sendooway.config import GSSAPI, Configuration, ConfigurationError, Mapping, Parsed, parse, redact
+from sendooway.config_file import exposure, read
 from sendooway.log import Log
 from sendooway.privsep import process
 from sendooway.privsep.fingerprint import KEY_OCTETS
