@@ -3,8 +3,9 @@
 import os
 import sys
 
-from sendooway.config import ConfigurationError, Mapping, Parsed, login_possible, parse
-from sendooway.config_file import exposure, read
+from sendooway.config import ConfigurationError, Mapping, Parsed, login_possible
+from sendooway.config.file import exposure, read
+from sendooway.config.keywords import parse
 from sendooway.greeting import Greeter, hear_of_children
 from sendooway.options import HELP, Options, UsageError, endpoints, parse_options
 from sendooway.privsep.run_as import RunAsError, network_user

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from getopt import GetoptError, gnu_getopt
 
-from sendooway.config import Configuration, Listen, parse_port
+from sendooway.config import Configuration, Listen
+from sendooway.config.values import parse_port
 
 HELP = """\
 Usage: sendooway [OPTION]...

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from servers.program import ROOT
 
 from sendooway import greeting
-from sendooway.config import ConfigurationError, parse
+from sendooway.config import ConfigurationError
+from sendooway.config.keywords import parse
 from sendooway.smtp.server import Policy, Server
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root has rights to give up")

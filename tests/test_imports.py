@@ -13,7 +13,16 @@ PACKAGE = Path(sendooway.__file__).parent
 MODULES = {path.relative_to(PACKAGE).as_posix(): path for path in sorted(PACKAGE.rglob("*.py"))}
 
 # Sans-I/O: what they do can be tested, and told, without a socket, a thread, a clock or a file.
-PURE = ("smtp/", "sasl/", "config.py", "discovery/search.py", "discovery/autoconfig.py", "net/proxy_protocol.py")
+PURE = (
+    "smtp/",
+    "sasl/",
+    "config/__init__.py",
+    "config/keywords.py",
+    "config/values.py",
+    "discovery/search.py",
+    "discovery/autoconfig.py",
+    "net/proxy_protocol.py",
+)
 NOT_PURE = {
     "asyncio",
     "logging",
@@ -120,7 +129,9 @@ def test_what_starts_slowly_or_is_too_lenient_stays_out(module: str) -> None:
     assert importers(module) == []
 
 
-@pytest.mark.parametrize("module", ["config", "options", "log", "secret"])
+@pytest.mark.parametrize(
+    "module", ["config/__init__", "config/file", "config/keywords", "config/values", "options", "log", "secret"]
+)
 def test_what_every_start_imports_is_cheap(module: str) -> None:
     heavy = {"typing", "socket", "ssl", "email", "subprocess", "ctypes", "json", "difflib", "threading"}
     names = [

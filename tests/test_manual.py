@@ -9,13 +9,14 @@ from pathlib import Path
 import pytest
 
 from sendooway import commands, config, options
-from sendooway.config import Encryption, parse
+from sendooway.config import Encryption, keywords
+from sendooway.config.keywords import parse
 from sendooway.sample import SAMPLE
 
 MANUAL = Path(__file__).resolve().parents[1] / "contrib/man"
 PAGES = sorted(MANUAL.iterdir())
-KEYWORDS = {row.name for row in config._KEYWORDS.values()}
-USERS_KEYWORDS = {row.name for row in config._KEYWORDS.values() if row.user}
+KEYWORDS = {row.name for row in keywords.KEYWORDS.values()}
+USERS_KEYWORDS = {row.name for row in keywords.KEYWORDS.values() if row.user}
 # Where the default depends on the machine or the connection, the line in the sample shows what one might write.
 EXAMPLES = {"listen", "timeout", "mailerEncryption", "krb5PamAccount"}
 

@@ -12,8 +12,9 @@ from sendooway.accounts.lookup import expand
 from sendooway.accounts.user_file import UserFiles
 from sendooway.auth.identity import Identity
 from sendooway.commands.table import Terminal
-from sendooway.config import ConfigurationError, Mapping, Parsed, UserSettings, parse, parse_user_include
-from sendooway.config_file import read
+from sendooway.config import ConfigurationError, Mapping, Parsed, UserSettings
+from sendooway.config.file import read
+from sendooway.config.keywords import parse, parse_user_include
 from sendooway.log import open_log
 from sendooway.net.tls import TlsError, client_context
 from sendooway.privsep.password import Passwords

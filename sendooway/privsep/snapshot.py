@@ -14,8 +14,9 @@ import signal
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from sendooway.config import GSSAPI, Configuration, ConfigurationError, Mapping, Parsed, parse, redact
-from sendooway.config_file import exposure, read
+from sendooway.config import GSSAPI, Configuration, ConfigurationError, Mapping, Parsed
+from sendooway.config.file import exposure, read
+from sendooway.config.keywords import parse, redact
 from sendooway.log import Log
 from sendooway.privsep import process
 from sendooway.privsep.fingerprint import KEY_OCTETS

@@ -11,7 +11,8 @@ from sendooway.accounts.entry import Entry
 from sendooway.accounts.lookup import expand, find_mailbox, look_up
 from sendooway.accounts.user_file import UserFiles
 from sendooway.auth.identity import Identity
-from sendooway.config import ConfigurationError, Mapping, UserSettings, parse_user_include
+from sendooway.config import ConfigurationError, Mapping, UserSettings
+from sendooway.config.keywords import parse_user_include
 from sendooway.log import Log
 from sendooway.privsep import guess
 from sendooway.privsep.fingerprint import fingerprint

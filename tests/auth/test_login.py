@@ -9,11 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sendooway import config
 from sendooway.auth import login, none
 from sendooway.auth.identity import Identity, LoginError, Verdict
 from sendooway.auth.login import AUTHENTICATORS, Authenticator, is_name, verify
-from sendooway.config import Backend, Configuration, UserSettings
+from sendooway.config import Backend, Configuration, UserSettings, keywords
 from sendooway.sasl import PasswordLogin
 from sendooway.secret import Secret
 
@@ -184,7 +183,7 @@ def test_only_the_back_ends_that_are_asked_need_to_be_set_up(
 
     for backend in Backend:
         monkeypatch.setitem(AUTHENTICATORS, backend, partial(recorder, backend))
-    parsed = config.parse(configuration, "conf", "host").configuration
+    parsed = keywords.parse(configuration, "conf", "host").configuration
     login.check(parsed)
     login.load(parsed)
     assert checked == loaded == needed

@@ -6,11 +6,11 @@ import subprocess
 import pytest
 from servers.program import ROOT, command
 
-from sendooway import config
-from sendooway.config import UserSettings, parse_user_include
+from sendooway.config import UserSettings
+from sendooway.config.keywords import KEYWORDS, parse_user_include
 from sendooway.sample import SAMPLE
 
-USERS_KEYWORDS = {row.name for row in config._KEYWORDS.values() if row.user}
+USERS_KEYWORDS = {row.name for row in KEYWORDS.values() if row.user}
 SENDOOWAYRC = (ROOT / "contrib/sendoowayrc").read_text()
 
 

@@ -13,12 +13,11 @@ from time import thread_time
 
 from fuzz.oracle import require
 
-from sendooway import config
 from sendooway.accounts import lookup
 from sendooway.accounts.account import AccountsError, NoAccount, Origin
 from sendooway.accounts.user_file import UserFiles
 from sendooway.auth.identity import Identity
-from sendooway.config import ConfigurationError, UserSettings
+from sendooway.config import ConfigurationError, Mapping, UserSettings, keywords
 from sendooway.net import proxy_protocol
 from sendooway.privsep import messages
 from sendooway.secret import Secret
@@ -42,18 +41,18 @@ def _text(octets: bytes) -> str:
 def _configuration(octets: bytes) -> None:
     text = _text(octets)
     try:
-        parsed = config.parse(text, "sendooway.conf", "host.test")
+        parsed = keywords.parse(text, "sendooway.conf", "host.test")
     except ConfigurationError as error:
         require("\n" not in str(error), "an error is one line", str(error))
         return
-    redacted = config.parse(config.redact(text), "sendooway.conf", "host.test")
+    redacted = keywords.parse(keywords.redact(text), "sendooway.conf", "host.test")
     require(redacted.configuration == parsed.configuration, "without its secrets it means something else")
 
 
 def _user_include(octets: bytes) -> None:
     text = _text(octets)
     try:
-        config.parse_user_include(text, "file", UserSettings("host.test"))
+        keywords.parse_user_include(text, "file", UserSettings("host.test"))
     except ConfigurationError as error:
         _check_message(str(error))
 
@@ -77,7 +76,7 @@ def _source(name: str) -> Callable[[bytes], None]:
 
     def look_up(argument: bytes, sender: str, text: str) -> str:
         """The words of the error, if there is one."""
-        mapping = config.Mapping(name, Secret(argument), Origin("sendooway.conf", 1))
+        mapping = Mapping(name, Secret(argument), Origin("sendooway.conf", 1))
         try:
             lookup.look_up(sender, [mapping], ALICE, _OneText(text), None)
         except (NoAccount, AccountsError) as error:

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from sendooway.config import ConfigurationError, Mapping, parse
-from sendooway.config_file import FILE_LIMIT, exposure, read
+from sendooway.config import ConfigurationError, Mapping
+from sendooway.config.file import FILE_LIMIT, exposure, read
+from sendooway.config.keywords import parse
 
 
 def mappings_of(text: str, file: str = "conf") -> tuple[Mapping, ...]:

@@ -9,8 +9,6 @@ from hypothesis import strategies as st
 from sendooway import sasl
 from sendooway.accounts.account import Origin
 from sendooway.config import (
-    LINE_LIMIT,
-    MAPPINGS_LIMIT,
     MECHANISMS,
     Backend,
     Configuration,
@@ -24,10 +22,8 @@ from sendooway.config import (
     UserSettings,
     default_mappings,
     login_possible,
-    parse,
-    parse_user_include,
-    redact,
 )
+from sendooway.config.keywords import LINE_LIMIT, MAPPINGS_LIMIT, parse, parse_user_include, redact
 from sendooway.secret import Secret
 
 DEFAULT = Configuration(UserSettings("host.test"))
