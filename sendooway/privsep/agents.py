@@ -212,6 +212,10 @@ class Agents:
         checking = sum(other.state is _State.CHECKING for other in self._newborn.values())
         return checking < newborn.snapshot.configuration.max_login_checks
 
+    def processes(self) -> frozenset[int]:
+        """The numbers of all of them."""
+        return frozenset(self._visits)
+
     def buried(self, pid: int) -> Visit | None:
         """A child has ended: whom it worked for, if it was an agent."""
         self._users.pop(pid, None)

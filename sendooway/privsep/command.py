@@ -13,10 +13,11 @@ from contextlib import suppress
 
 from sendooway.accounts.password import first_line
 from sendooway.log import Log
-from sendooway.privsep import process
+from sendooway.privsep import kernel, process
 from sendooway.secret import Secret
 
 SECONDS = 10.0
+ORPHANS_SECONDS = 1.0
 OUTPUT_LIMIT = 4096  # octets
 ERROR_LIMIT = 300  # characters
 
@@ -31,10 +32,16 @@ def run(arguments: tuple[str, ...], environment: Mapping[str, str], folder: str,
     """The password that a program prints as its first line. Raises CommandError.
 
     The program is looked for in the PATH of `environment`, which is all that it gets, and starts in `folder`, or in /
-    where it may not. It has SECONDS; what its process group consists of then, or when it ends, is killed.
+    where it may not. It has SECONDS; then, or when it ends, it and all that it has started is killed.
     """
+    others = kernel.children()
     try:
-        status, printed, said, trouble = _run(arguments, environment, folder, log)
+        kernel.adopt_orphans(True)
+        try:
+            status, printed, said, trouble = _run(arguments, environment, folder, log)
+        finally:
+            _end_orphans(others)
+            kernel.adopt_orphans(False)
     except OSError as error:
         raise CommandError(f"cannot be run: {error.strerror}") from error
     password = first_line(printed)
@@ -145,6 +152,18 @@ def _end(pid: int) -> int:
         with suppress(ProcessLookupError, PermissionError):
             kill(pid, signal.SIGKILL)
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def _end_orphans(others: frozenset[int]) -> None:
+    """Kill what has left the program's process group, as daemons do: they are children of this process now, beside the
+    `others`. Who starts more of them, faster, has ORPHANS_SECONDS."""
+    end = time.monotonic() + ORPHANS_SECONDS
+    while (orphans := kernel.children() - others) and time.monotonic() < end:
+        for pid in orphans:
+            with suppress(PermissionError):  # as in _end; nobody waits for that one
+                os.kill(pid, signal.SIGKILL)
+                # Its own children are orphans, too, now.
+                os.waitpid(pid, 0)
 
 
 def _printable(octets: bytes, secret: Secret | None) -> str:

@@ -8,10 +8,12 @@ import os
 import stat
 import sys
 from collections.abc import Iterable
+from contextlib import suppress
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE = 4
 _PR_SET_NAME = 15
+_PR_SET_CHILD_SUBREAPER = 36
 _PR_SET_NO_NEW_PRIVS = 38
 
 # The same on every architecture since Linux 5.13, but for alpha.
@@ -64,6 +66,21 @@ def forbid_inspection() -> None:
 def die_with_parent(signal: int) -> None:
     """Get `signal` when the parent dies. A change of uid undoes it. Raises OSError."""
     _prctl(_PR_SET_PDEATHSIG, signal)
+
+
+def adopt_orphans(wanted: bool) -> None:
+    """From now on, a descendant whose parent ends becomes a child of this process, or does not. Raises OSError."""
+    _prctl(_PR_SET_CHILD_SUBREAPER, int(wanted))
+
+
+def children() -> frozenset[int]:
+    """The numbers of all children of this process, dead ones too. None where the kernel does not tell."""
+    found: set[int] = set()
+    with suppress(FileNotFoundError):  # CONFIG_PROC_CHILDREN
+        for thread in os.listdir("/proc/self/task"):
+            with open(f"/proc/self/task/{thread}/children", encoding="ascii") as file:
+                found.update(map(int, file.read().split()))
+    return frozenset(found)
 
 
 class _Ruleset(ctypes.Structure):

@@ -128,6 +128,7 @@ class Monitor:
         Raises StartError where nothing has begun.
         """
         kernel.set_title("sendooway [monitor]")
+        kernel.adopt_orphans(True)
         signals = _receive_signals()
         # Pages with objects that are never collected stay shared with all children.
         gc.collect()
@@ -358,6 +359,15 @@ class Monitor:
             # An agent that was alive to say why it ends has done so. A signal leaves it no time.
             if visit is not None and status < 0 and self._stop_at is None:
                 self._log.error("agent-killed", process=pid, session=visit.session, signal=-status)
+            self._end_orphans()
+
+    def _end_orphans(self) -> None:
+        """What an agent's user has started must not outlive it: it would take what the service may have for itself."""
+        if os.getpid() == 1:
+            return  # of a container: orphans of others come to us, too
+        ours = {pid for generation in self._generations() for pid in generation.proxies}
+        for pid in kernel.children() - ours - self._agents.processes():
+            os.kill(pid, signal.SIGKILL)
 
     def _stop(self) -> None:
         self._stop_at = time.monotonic() + STOP_SECONDS

@@ -6,6 +6,8 @@ import signal
 import smtplib
 import ssl
 import time
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
 from end_to_end.messages import HEADER
@@ -181,6 +183,25 @@ def test_a_killed_agent_ends_its_session_with_421_and_no_other(start: Start, con
         wait_until(lambda: not is_running(agent), "the end of the agent")
         assert first.mail("alice@moon.test")[0] == 421
         assert second.mail("alice@moon.test")[0] == 250
+
+
+def test_who_kills_the_own_agent_leaves_nothing_running(start: Start, connect: Connect, tmp_path: Path) -> None:
+    program = tmp_path / "program"
+    program.write_text(
+        f"#!/bin/sh\nsetsid sleep 1000 &\necho $! > {tmp_path}/new\nmv {tmp_path}/new {tmp_path}/pid\nkill -9 $PPID\n"
+    )
+    program.chmod(0o700)
+    with ScriptedSmarthost() as smarthost:
+        way = f"localhost {smarthost.port} alice - passwordFrom=command:{program}"
+        sendooway = start(f"authBackend = none\nsmarthostMapping = direct:* {way}")
+        with suppress(smtplib.SMTPException):
+            connect(sendooway, ME).mail("alice@moon.test")
+    left = int((tmp_path / "pid").read_text())
+    try:
+        wait_until(lambda: not is_running(left), "the end of what the user has started")
+    finally:
+        with suppress(ProcessLookupError):
+            os.kill(left, signal.SIGKILL)
 
 
 def test_after_the_monitors_death_sessions_may_finish_and_no_process_is_left(start: Start, connect: Connect) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -133,6 +134,21 @@ def test_what_it_leaves_behind_is_not_waited_for_but_killed(log: Log, tmp_path: 
     assert shell(log, f"sleep 1000 & echo $! > {tmp_path}/pid; echo secret") == b"secret"
     assert time.monotonic() - begin < command.SECONDS
     assert_gone(int((tmp_path / "pid").read_text()))
+
+
+def test_what_it_leaves_behind_cannot_hide_in_a_session_of_its_own(log: Log, tmp_path: Path) -> None:
+    daemon = f"sh -c 'sleep 1000 & echo $! > {tmp_path}/new; mv {tmp_path}/new {tmp_path}/pid; wait'"
+    assert shell(log, f"setsid {daemon} & until test -e {tmp_path}/pid; do :; done; echo secret") == b"secret"
+    assert_gone(int((tmp_path / "pid").read_text()))
+
+
+def test_what_was_there_before_stays(log: Log) -> None:
+    with subprocess.Popen(["sleep", "1000"]) as other:
+        try:
+            assert shell(log, "setsid sleep 1000 & echo secret") == b"secret"
+            assert other.poll() is None
+        finally:
+            other.kill()
 
 
 def assert_gone(pid: int) -> None:
