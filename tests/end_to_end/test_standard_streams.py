@@ -60,6 +60,13 @@ def sockets() -> Iterator[tuple[socket.socket, socket.socket]]:
         yield client, server
 
 
+def serve(start: Start, theirs: socket.socket, configuration: str = "authBackend = none") -> Sendooway:
+    """Sendooway, started for one connection as inetd does it. The connection is its own then."""
+    sendooway: Sendooway = start(configuration, "-i", stdin=theirs.fileno(), stdout=theirs.fileno())
+    theirs.close()
+    return sendooway
+
+
 def test_under_inetd_one_user_sends_and_all_processes_end_with_the_connection(
     start: Start,
     sockets: tuple[socket.socket, socket.socket],
@@ -69,8 +76,7 @@ def test_under_inetd_one_user_sends_and_all_processes_end_with_the_connection(
 ) -> None:
     ours, theirs = sockets
     user = alice_with_two_identities
-    sendooway: Sendooway = start("", "-i", stdin=theirs.fileno(), stdout=theirs.fileno())
-    theirs.close()
+    sendooway = serve(start, theirs, "")
     clear = Lines(ours)
     assert clear.reply()[0] == 220
     assert clear.ask(b"EHLO client.test\r\n") == 250
@@ -100,8 +106,7 @@ def test_under_inetd_the_end_of_the_connection_ends_everything(
     start: Start, sockets: tuple[socket.socket, socket.socket]
 ) -> None:
     ours, theirs = sockets
-    sendooway = start("authBackend = none", "-i", stdin=theirs.fileno(), stdout=theirs.fileno())
-    theirs.close()
+    sendooway = serve(start, theirs)
     client = Lines(ours)
     assert client.reply()[0] == 220
     assert client.ask(b"EHLO client.test\r\n") == 250
@@ -114,8 +119,7 @@ def test_a_unix_socket_is_a_connection_too(start: Start) -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs:
         ours.settimeout(PATIENCE)
-        start("authBackend = none", "-i", stdin=theirs.fileno(), stdout=theirs.fileno())
-        theirs.close()
+        serve(start, theirs)
         client = Lines(ours)
         assert client.reply()[0] == 220
         assert client.ask(b"EHLO client.test\r\n") == 250
@@ -195,8 +199,7 @@ def test_a_stop_after_the_final_dot_says_that_the_delivery_is_unknown(
     ours, theirs = sockets
     with ScriptedSmarthost(answers={Stage.DOT: [Fault.HANG]}) as smarthost:
         account = f"smarthostMapping = direct:* localhost {smarthost.port} - - noAuth"
-        sendooway = start(f"authBackend = none\n{account}", "-i", stdin=theirs.fileno(), stdout=theirs.fileno())
-        theirs.close()
+        sendooway = serve(start, theirs, f"authBackend = none\n{account}")
         with closing(Lines(ours)) as client:
             assert client.reply()[0] == 220
             codes = [
@@ -221,8 +224,7 @@ def test_a_stop_after_the_final_dot_says_that_the_delivery_is_unknown(
 
 def test_sigterm_lets_a_session_finish(start: Start, sockets: tuple[socket.socket, socket.socket]) -> None:
     ours, theirs = sockets
-    sendooway = start("authBackend = none", "-i", stdin=theirs.fileno(), stdout=theirs.fileno())
-    theirs.close()
+    sendooway = serve(start, theirs)
     with closing(Lines(ours)) as client:
         assert client.reply()[0] == 220
         sendooway.wait_for_log("connect ")  # the greeting comes before the session
@@ -237,8 +239,7 @@ def test_a_session_that_goes_on_for_30_seconds_after_sigterm_is_ended_with_421(
 ) -> None:
     ours, theirs = sockets
     ours.settimeout(30 + PATIENCE)
-    sendooway = start("authBackend = none", "-i", stdin=theirs.fileno(), stdout=theirs.fileno())
-    theirs.close()
+    sendooway = serve(start, theirs)
     with closing(Lines(ours)) as client:
         assert client.reply()[0] == 220
         sendooway.wait_for_log("connect ")  # the greeting comes before the session
