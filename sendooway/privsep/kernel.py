@@ -78,7 +78,8 @@ def children() -> frozenset[int]:
     found: set[int] = set()
     with suppress(FileNotFoundError):  # CONFIG_PROC_CHILDREN
         for thread in os.listdir("/proc/self/task"):
-            with open(f"/proc/self/task/{thread}/children", encoding="ascii") as file:
+            # As octets: without rights, Python's codecs may be out of reach.
+            with open(f"/proc/self/task/{thread}/children", "rb") as file:
                 found.update(map(int, file.read().split()))
     return frozenset(found)
 

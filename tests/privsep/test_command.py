@@ -1,8 +1,11 @@
 """Programs that print passwords, really run."""
 
+import codecs
+import encodings
 import os
 import signal
 import subprocess
+import sys
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -172,6 +175,18 @@ def test_it_gains_no_rights_and_leaves_no_core(log: Log, in_child: InChild) -> N
         ]
 
     assert in_child(act) == ["1", "0", "0077"]
+
+
+def test_a_user_who_may_not_read_python_s_files_has_passwords_too(log: Log, in_child: InChild) -> None:
+    def act() -> str:
+        # As pytest has imported what an agent has not.
+        for name in [name for name in sys.modules if name.startswith("encodings.")]:
+            del sys.modules[name]
+        codecs.unregister(encodings.search_function)
+        sys.meta_path.clear()
+        return shell(log, "echo secret").decode()
+
+    assert in_child(act) == "secret"
 
 
 def test_it_ends_with_its_parent(log: Log, tmp_path: Path) -> None:
