@@ -295,16 +295,19 @@ def test_who_reads_from_the_network_has_no_rights(certificates: Certificates) ->
             outcome(configure(certificates, f"ldap://127.0.0.1:{port}"), "alice", "x")
             os._exit(0)
         connection, peer = listener.accept()
-        assert owner_of(peer[1]) == pwd.getpwnam("nobody").pw_uid
+        assert owner_of(peer[1], port) == pwd.getpwnam("nobody").pw_uid
         connection.close()
         os.waitpid(pid, 0)
 
 
-def owner_of(port: int) -> int:
-    """Whose the connected socket of a local port is, by proc(5)."""
+def owner_of(port: int, other: int) -> int:
+    """Whose the socket of a local port is that is connected to another one, by proc(5).
+
+    Other programs may have the same port for other connections, or have had it.
+    """
     for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
         fields = line.split()
-        if int(fields[1].partition(":")[2], 16) == port:
+        if [int(field.partition(":")[2], 16) for field in fields[1:3]] == [port, other]:
             return int(fields[7])
     raise AssertionError(f"no socket has port {port}")
 
