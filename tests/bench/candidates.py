@@ -10,10 +10,10 @@ from pathlib import Path
 
 from bench.load import SENDER, Server
 from bench.smarthost import PASSWORD, USERNAME, Smarthost
-from servers import users
 from servers.certificates import Certificates
 from servers.processes import accepts, free_port, terminate, wait_until
 from servers.program import Sendooway
+from servers.users import User
 
 _SENDOOWAY = """\
 localname = proxy.test
@@ -71,12 +71,13 @@ service submission {{
 
 class Candidates:
     """Starts them all below `folder`, which every user of the machine can enter. `missing` says who is not there, and
-    why."""
+    why. PAM checks the password of `user`; None: whoever runs this logs in, and no password is checked."""
 
-    def __init__(self, folder: Path, certificates: Certificates, smarthost: Smarthost) -> None:
+    def __init__(self, folder: Path, certificates: Certificates, smarthost: Smarthost, user: User | None) -> None:
         self.missing: list[str] = []
         self._folder = folder
         self._smarthost = smarthost
+        self._user = user
         self._values = {
             "authority": certificates.authority,
             "certificate": certificates.good.certificate,
@@ -89,22 +90,17 @@ class Candidates:
 
     @contextlib.contextmanager
     def running(self) -> Iterator[list[Server]]:
+        found = [Server("direct", self._smarthost.port, USERNAME, PASSWORD, None)]
         with contextlib.ExitStack() as stack:
-            why_not = users.why_not()
-            if why_not:
-                self.missing.append(f"Dovecot, and passwords checked by PAM: {why_not}")
-                login = pwd.getpwuid(os.getuid()).pw_name, "any"
+            if self._user is None:
+                self.missing.append("passwords checked by PAM, and Dovecot, which wants them: they take root")
+                backend, login = "none", (pwd.getpwuid(os.getuid()).pw_name, "any")
             else:
-                stack.enter_context(users.pam_service())
-                user = stack.enter_context(users.temporary_user("sendooway-bench", self._folder))
-                login = user.name, user.password
-            found = [Server("direct", self._smarthost.port, USERNAME, PASSWORD, None)]
-            if not why_not:
+                backend, login = "PAM", (self._user.name, self._user.password)
                 if Path("/usr/lib/dovecot/submission").exists():
                     found.append(stack.enter_context(self._dovecot(*login)))
                 else:
                     self.missing.append("Dovecot: not installed: dovecot-submissiond")
-            backend = "none" if why_not else "PAM"
             for name, more in (("Sendooway", ""), ("the same, smarthostIdle = 0", "smarthostIdle = 0\n")):
                 folder = self._folder / f"sendooway-{len(found)}"
                 folder.mkdir(mode=0o755)

@@ -79,9 +79,11 @@ def cpu_seconds(pid: int) -> float:
 
 
 def settled_cpu_seconds(pid: int) -> float:
-    """The same, when nothing more comes of what clients have asked for."""
-    before = -1.0
-    while (now := cpu_seconds(pid)) != before:
-        before = now
+    """The same, when nothing more comes of what clients have asked for; after ten seconds in any case."""
+    now = cpu_seconds(pid)
+    for _ in range(50):
         time.sleep(0.2)
+        before, now = now, cpu_seconds(pid)
+        if now == before:
+            break
     return now

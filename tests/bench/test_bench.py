@@ -5,12 +5,14 @@ import ssl
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+from bench.__main__ import run
 from bench.load import Server, cpu_seconds, message, send
 from bench.smarthost import PASSWORD, USERNAME, Smarthost
 from servers.certificates import Certificates
-from servers.program import ROOT
+from servers.users import User
 
 _BUSY = "import time\nwhile time.process_time() < 0.1: pass"
 _TABLES = ("one mail a session", "twenty mails a session", "a mail of 1 MB", "a second mail")
@@ -53,16 +55,13 @@ def test_a_smarthost_that_is_far_away_takes_its_time(smarthost: Smarthost, tls: 
 
 
 @pytest.mark.slow
-def test_a_short_benchmark_prints_all_tables() -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "bench", "--rounds", "1", "--megabytes", "1"],
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": "tests"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr
+def test_a_short_benchmark_prints_all_tables(
+    shared_folder: Path, alice: User, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = shared_folder / "bench"
+    folder.mkdir()
+    run(folder, alice, rounds=1, megabytes=1, sessions=2)
+    printed = capsys.readouterr().out
     for title in _TABLES:
-        assert title in done.stdout
-    assert done.stdout.count("  Sendooway  ") == len(_TABLES)
+        assert title in printed
+    assert printed.count("  Sendooway  ") == len(_TABLES)
