@@ -1,3 +1,4 @@
+import re
 import socket
 import ssl
 import threading
@@ -162,13 +163,19 @@ def test_the_orderly_end_of_tls_is_no_octets(ends: tuple[Stream, Stream], certif
     assert ends[1].receive(Deadline(5)) == b""
 
 
-def test_a_truncated_tls_connection_is_a_lost_one(ends: tuple[Stream, Stream], certificates: Certificates) -> None:
+def test_a_truncated_tls_connection_brings_nothing_more(
+    ends: tuple[Stream, Stream], certificates: Certificates
+) -> None:
     handshake(ends, context_of(certificates.good), tls.client_context(str(certificates.authority)))
     transport = ends[0].transport
     assert isinstance(transport, tls.TlsTransport)
     transport.socket.shutdown(socket.SHUT_RDWR)
-    with pytest.raises(ConnectionLost, match=r"without the end of TLS|reset"):
-        ends[1].receive(Deadline(5))
+    # Python 3.11.2, that of Debian 12, takes it for an orderly end. To the relay both are the end of a client, or of a
+    # smarthost, in the middle of what it said.
+    try:
+        assert ends[1].receive(Deadline(5)) == b""
+    except ConnectionLost as error:
+        assert re.search("without the end of TLS|reset", str(error))  # noqa: PT017
 
 
 def test_a_peer_that_speaks_no_tls_is_an_error(ends: tuple[Stream, Stream], certificates: Certificates) -> None:

@@ -45,8 +45,12 @@ class Smarthost(ABC):
     def start(self) -> None:
         """Raises Unavailable."""
         self.mailbox = self.make_mailbox()
-        command = self.prepare()
         self.mailbox.start()
+        try:
+            command = self.prepare()
+        except Unavailable:
+            self.mailbox.stop()
+            raise
         with (self.folder / "output").open("wb") as output:
             self._process = subprocess.Popen(
                 command,
