@@ -9,6 +9,7 @@ import stat
 import sys
 from collections.abc import Iterable
 from contextlib import suppress
+from functools import cache
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE = 4
@@ -147,6 +148,18 @@ def _permit_reading(rules: int, path: str) -> None:
         os.close(parent)
 
 
+@cache
+def _command_line() -> tuple[int, int]:
+    """Where the command line begins and ends in memory: the same in every process that is forked. 0 if not known."""
+    try:
+        with open("/proc/self/stat", "rb") as file:
+            # proc_pid_stat(5): the name in parentheses is field 2, arg_start and arg_end are 48 and 49.
+            fields = file.read().rpartition(b")")[2].split()
+    except OSError:
+        return 0, 0
+    return int(fields[45]), int(fields[46])
+
+
 def set_title(title: str) -> None:
     """Let ps(1) show `title` as this process's command line, as far as the room of the first one reaches.
 
@@ -156,13 +169,7 @@ def set_title(title: str) -> None:
     octets = title.encode("utf-8", "surrogateescape")
     name = title.replace("[", "").replace("]", "").replace(":", "").encode("utf-8", "surrogateescape")[:15]
     _libc.prctl(_PR_SET_NAME, ctypes.c_char_p(name), *[ctypes.c_ulong(0)] * 3)
-    try:
-        with open("/proc/self/stat", "rb") as file:
-            # proc_pid_stat(5): the name in parentheses is field 2, arg_start and arg_end are 48 and 49.
-            fields = file.read().rpartition(b")")[2].split()
-    except OSError:
-        return
-    start, end = int(fields[45]), int(fields[46])
+    start, end = _command_line()
     if start and end > start:
         # The last octet has to stay NUL: or else the kernel goes on into the environment.
         ctypes.memmove(start, octets[: end - start - 1].ljust(end - start, b"\0"), end - start)
