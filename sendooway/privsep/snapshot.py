@@ -1,6 +1,6 @@
 """The configuration as it was read at one moment, with its passwords out of reach of the proxy.
 
-The file may hold passwords, in its mappings. So a process that serves no network reads it: it puts the whole text into
+The file may hold passwords, in its mappings. So a process that serves no network reads it: it puts the mappings into
 memory that has a descriptor but no name, and gives its parent the text without the passwords. The parent's children
 get the descriptor, or not: agents do, proxies do not.
 
@@ -14,6 +14,7 @@ import signal
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from sendooway.accounts.account import Origin
 from sendooway.config import GSSAPI, Configuration, ConfigurationError, Mapping, Parsed
 from sendooway.config.file import exposure, read
 from sendooway.config.keywords import parse, redact
@@ -35,7 +36,7 @@ class SnapshotError(Exception):
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The configuration of the file `path`. `memory` is the descriptor of its whole text and of its secrets.
+    """The configuration of the file `path`. `memory` is the descriptor of its mappings and of its secrets.
 
     Among these is a key, new for each snapshot, that only those know who have the descriptor: agents, and no proxy.
 
@@ -48,7 +49,12 @@ class Snapshot:
 
     def mappings(self) -> tuple[Mapping, ...]:
         """The global mappings, with their passwords."""
-        return _parse(str(self._contents()["text"]), self.path).mappings
+        found = self._contents()["mappings"]
+        assert isinstance(found, list)
+        return tuple(
+            Mapping(source, Secret(argument.encode("utf-8", "surrogateescape")), Origin(file, line))
+            for source, argument, file, line in found
+        )
 
     def credentials(self) -> dict[str, Secret]:
         """The credentials of the service that the global mappings name."""
@@ -90,7 +96,7 @@ def take(path: str, log: Log) -> Snapshot:
 
 
 def allocate() -> int:
-    """The descriptor of new, empty memory for the text."""
+    """The descriptor of new, empty memory for the secrets."""
     return os.memfd_create("sendooway.conf", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
 
 
@@ -123,9 +129,18 @@ def _publish(path: str, memory: int, answer: int, log: Log, serves: Callable[[Co
         from sendooway.privsep import credentials
 
         found = credentials.read(parsed.mappings, log)
+        mappings = [
+            (
+                mapping.source,
+                mapping.argument.octets.decode("utf-8", "surrogateescape"),
+                mapping.origin.file,
+                mapping.origin.line,
+            )
+            for mapping in parsed.mappings
+        ]
         secrets = {name: secret.octets.decode("utf-8", "surrogateescape") for name, secret in found.items()}
         with open(memory, "wb", closefd=False) as file:
-            secret = {"text": text, "credentials": secrets, "key": os.urandom(KEY_OCTETS).hex()}
+            secret = {"mappings": mappings, "credentials": secrets, "key": os.urandom(KEY_OCTETS).hex()}
             file.write(json.dumps(secret).encode("ascii"))
         # Nobody who has the descriptor can change it, now or later.
         fcntl.fcntl(

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import sendooway
-from sendooway.config import Backend
+from sendooway.config import Backend, default_mappings
 from sendooway.log import Log
 from sendooway.privsep import snapshot
 from sendooway.privsep.snapshot import SnapshotError, take
@@ -37,6 +37,7 @@ def test_the_configuration_comes_with_its_mappings_one_step_away(tmp_path: Path,
     direct, getmail = taken.mappings()
     assert direct.argument.octets == b"*@moon.test mx.moon.test 587 alice s3cret tls"
     assert getmail.source == "getmail"
+    assert str(direct.origin) == f"{tmp_path}/sendooway.conf:3"
     assert taken.mappings() == (direct, getmail)
     taken.close()
 
@@ -147,7 +148,7 @@ def test_nobody_can_change_it_afterwards(tmp_path: Path, log: Log) -> None:
 
 def test_defaults_serve_where_there_is_no_file(log: Log) -> None:
     taken = take("/dev/null", log)
-    assert [mapping.source for mapping in taken.mappings()] == ["getmail", "fetchmail"]
+    assert taken.mappings() == default_mappings()
     assert taken.configuration.user_settings.localname == os.uname().nodename
     taken.close()
 
