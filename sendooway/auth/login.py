@@ -17,6 +17,10 @@ from sendooway.sasl import GSSAPI, PasswordLogin, TicketLogin
 from sendooway.secret import Secret
 
 
+def _nothing() -> None:
+    pass
+
+
 @dataclass(frozen=True)
 class Authenticator:
     """A back end.
@@ -24,17 +28,19 @@ class Authenticator:
     `check` is quick and raises AuthenticatorError if it is not set up; `load` imports what it needs, takes its time
     only once, and raises the same; `verify(name, password, client)` gives the identity or raises LoginError. So does
     `recognise(name, client)`, where the password was proved a while ago and need not be again; None: it always does.
+    `hold` follows `load`, and spares the processes that are forked from then on what each check would load anew.
     """
 
     check: Callable[[], None]
     load: Callable[[], None]
     verify: Callable[[str, Secret, str], Identity]
     recognise: Callable[[str, str], Identity] | None = None
+    hold: Callable[[], None] = _nothing
     admits_root: bool = False
 
 
 AUTHENTICATORS: dict[Backend, Callable[[Configuration], Authenticator]] = {
-    Backend.PAM: lambda _: Authenticator(pam.check, pam.load, pam.verify, pam.recognise),
+    Backend.PAM: lambda _: Authenticator(pam.check, pam.load, pam.verify, pam.recognise, pam.hold),
     Backend.LDAP: lambda configuration: Authenticator(
         partial(ldap.check, configuration), ldap.load, partial(ldap.verify, configuration)
     ),
@@ -53,6 +59,7 @@ def load(configuration: Configuration) -> None:
     """Import what logins need, and have at hand what is imported at the first ticket. Raises AuthenticatorError."""
     for authenticator in _needed(configuration):
         authenticator.load()
+        authenticator.hold()
     if GSSAPI in configuration.auth_mechanisms:
         # Now, with the rights of this process. What can be wrong with it `snapshot` has logged, and offers no GSSAPI.
         with contextlib.suppress(one_file.UnpackError):

@@ -16,6 +16,7 @@ SERVICE_FILES = (f"/etc/pam.d/{SERVICE}", f"/usr/lib/pam.d/{SERVICE}")
 
 # security/_pam_types.h
 _PAM_RHOST = 4
+_PAM_AUTH_ERR = 7
 _PAM_FAIL_DELAY = 10
 _PAM_DISALLOW_NULL_AUTHTOK = 0x0001
 _PAM_SILENT = 0x8000
@@ -58,6 +59,26 @@ def load() -> None:
         raise AuthenticatorError(
             f"authBackend = PAM needs python-pam and libpam (Debian: libpam0g): {error}"
         ) from error
+
+
+_held: Any = None
+
+
+def hold() -> None:
+    """Load the modules of the service, so that processes that are forked from now on need not.
+
+    None of them is asked anything, and what is wrong with one the first login tells. They stay loaded until this is
+    called again, which loads what has replaced them; what the service's file says decides at each login anew.
+    """
+    global _held
+    import pam
+
+    if _held is not None:
+        _held.end()
+    _held = pam.pam()
+    # pam_start(3) loads them; this transaction goes no further, and is not ended.
+    _held.pam_authenticate = lambda *_: _PAM_AUTH_ERR
+    _held.authenticate("", b"", service=SERVICE, resetcreds=False, call_end=False)
 
 
 def verify(name: str, password: Secret, client: str) -> Identity:

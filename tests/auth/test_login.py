@@ -177,13 +177,16 @@ def test_only_the_back_ends_that_are_asked_need_to_be_set_up(
 ) -> None:
     checked: set[Backend] = set()
     loaded: set[Backend] = set()
+    held: set[Backend] = set()
 
     def recorder(backend: Backend, configuration: Configuration) -> Authenticator:
-        return Authenticator(partial(checked.add, backend), partial(loaded.add, backend), lenient)
+        return Authenticator(
+            partial(checked.add, backend), partial(loaded.add, backend), lenient, hold=partial(held.add, backend)
+        )
 
     for backend in Backend:
         monkeypatch.setitem(AUTHENTICATORS, backend, partial(recorder, backend))
     parsed = keywords.parse(configuration, "conf", "host").configuration
     login.check(parsed)
     login.load(parsed)
-    assert checked == loaded == needed
+    assert checked == loaded == held == needed

@@ -1,6 +1,8 @@
 """Real libpam, real users."""
 
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -90,8 +92,6 @@ def test_authentication_and_account_management_both_have_to_agree(
 
 @pytest.mark.slow
 def test_an_expired_account_is_refused(alice: User) -> None:
-    import subprocess
-
     subprocess.run(["/usr/sbin/usermod", "--expiredate", "1", alice.name], check=True)
     try:
         assert refused(alice.name, alice.password.encode()) == (Verdict.REFUSED, "account-expired")
@@ -110,6 +110,51 @@ def test_pam_knows_the_address_of_the_client(service: Path, alice: User, shared_
     pam.load()
     assert pam.verify(alice.name, Secret(b"any"), "2001:db8::7").name == alice.name
     assert seen.read_text() == f"2001:db8::7 {alice.name} "
+
+
+# Says which modules of PAM are loaded: before `hold`, after it, and after it once more with other words in the service.
+HOLD = """
+import re
+import sys
+from pathlib import Path
+from sendooway.auth import pam
+
+def loaded():
+    return set(re.findall("pam_(?:rootok|warn)", Path("/proc/self/maps").read_text()))
+
+pam.load()
+print(*loaded())
+pam.hold()
+print(*loaded())
+Path(sys.argv[1]).write_text("auth required pam_warn.so\\n")
+pam.hold()
+print(*loaded())
+"""
+
+
+@pytest.mark.slow
+def test_the_modules_of_the_service_can_be_held_for_all_logins(service: Path) -> None:
+    service.write_text("auth required pam_rootok.so\n")
+    done = subprocess.run([sys.executable, "-c", HOLD, str(service)], capture_output=True, text=True, check=True)
+    assert done.stdout == "\npam_rootok\npam_warn\n"
+
+
+@pytest.mark.slow
+def test_what_is_held_decides_nothing(service: Path, alice: User) -> None:
+    service.write_text("auth required pam_permit.so\naccount required pam_permit.so\n")
+    pam.load()
+    pam.hold()
+    assert pam.verify(alice.name, Secret(b"any"), "192.0.2.7").name == alice.name
+    service.write_text("auth required pam_deny.so\naccount required pam_permit.so\n")
+    assert refused(alice.name, b"any") == (Verdict.REFUSED, "credentials")
+
+
+@pytest.mark.slow
+def test_modules_that_are_missing_can_be_held_and_the_login_tells(service: Path, alice: User) -> None:
+    service.write_text("auth required pam_no_such_module.so\n")
+    pam.load()
+    pam.hold()
+    assert refused(alice.name, b"any")[0] is Verdict.LATER
 
 
 @pytest.mark.slow
