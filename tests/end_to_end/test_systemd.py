@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import signal
 import smtplib
 import ssl
@@ -44,8 +45,9 @@ class Machine:
         self.log_folder = folder / "log"
         self.log_folder.mkdir()
         self.port, self.tls_port = free_port(), free_port()
-        # /tmp, where all this is, is private; ReadWritePaths= is for the log alone.
-        start = f"{ONE_FILE} -c {self.configuration} -l {self.log_folder}/log"
+        # /tmp, where all this is, is private; ReadWritePaths= is for the log alone. The project may be there, too.
+        program = shutil.copy(ONE_FILE, folder)
+        start = f"{program} -c {self.configuration} -l {self.log_folder}/log"
         service = (
             f"[Service]\nExecStart=\nExecStart={start}\nBindPaths={folder} {shared_folder}\n"
             f"ReadOnlyPaths={folder} {shared_folder}\nReadWritePaths={self.log_folder}\n"
