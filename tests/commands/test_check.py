@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from servers.certificates import Certificate, Certificates
 from servers.postfix import Postfix
-from servers.processes import free_port
+from servers.processes import free_port, wait_until
 from servers.scripted import Fault, ScriptedSmarthost, Stage
 
 from sendooway.cli import main
@@ -88,6 +88,7 @@ def test_no_mail_is_sent(world: World, certificates: Certificates) -> None:
     with ScriptedSmarthost(tls=context) as smarthost:
         world.add("a@moon.test", smarthost.port, "tls", "address b@moon.test")
         assert world.ask() == 0
+        wait_until(lambda: smarthost.commands[-1] == b"QUIT", "QUIT, which is not waited for")
     verbs = [line.split(b" ")[0] for line in smarthost.commands]
     assert verbs == [b"EHLO", b"STARTTLS", b"EHLO", b"AUTH", b"MAIL", b"RSET", b"MAIL", b"RSET", b"QUIT"]
     assert smarthost.commands[-3] == b"MAIL FROM:<a@moon.test>"

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from servers.name_server import NameServer
-from servers.processes import accepts, free_port, wait_until
+from servers.processes import accepts, free_port, title, wait_until
 from servers.program import ONE_FILE, ROOT
 from servers.scripted import ScriptedSmarthost
 
@@ -355,7 +355,7 @@ def send_one(port: int) -> None:
 
 def proxies(monitor: int) -> list[int]:
     children = Path(f"/proc/{monitor}/task/{monitor}/children").read_text().split()
-    return [int(pid) for pid in children if b"[proxy]" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    return [int(pid) for pid in children if "[proxy]" in title(int(pid))]
 
 
 def test_a_session_under_inetd_does_not_notice_that_its_file_is_replaced(folder: Path) -> None:
