@@ -48,6 +48,8 @@ def why_not() -> str:
         return "systemd as it is for services of the system needs root"
     if not _SYSTEMD.exists() or shutil.which("unshare") is None:
         return "not installed: systemd, util-linux"
+    if subprocess.run(["systemd-detect-virt", "--quiet", "--chroot"], check=False).returncode == 0:
+        return "systemctl does nothing in a chroot"
     if not _cgroups() or not all(os.access(folder, os.W_OK) for folder in _cgroups()):
         return "systemd needs control groups that can be written"
     if subprocess.run(["unshare", "--mount", "--pid", "--fork", "true"], capture_output=True, check=False).returncode:
