@@ -1,5 +1,6 @@
 """Who logged in, and how a login can end."""
 
+import pwd
 from dataclasses import dataclass
 from enum import Enum
 
@@ -38,3 +39,12 @@ class LoginError(Exception):
 
 class AuthenticatorError(Exception):
     """No login can be checked: something is not installed or not set up. The text says what to do."""
+
+
+def local_identity(name: str) -> Identity:
+    """The user whom the system's database has by this name. Raises LoginError."""
+    try:
+        entry = pwd.getpwnam(name)
+    except KeyError:
+        raise LoginError(Verdict.REFUSED, "no-local-account") from None
+    return Identity(entry.pw_name, entry.pw_uid, entry.pw_gid, entry.pw_dir)

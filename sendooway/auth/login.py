@@ -3,14 +3,13 @@
 import contextlib
 import grp
 import os
-import pwd
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import partial
 
 from sendooway import one_file
 from sendooway.auth import ldap, none, pam, principal
-from sendooway.auth.identity import AuthenticatorError, Identity, LoginError, Verdict
+from sendooway.auth.identity import AuthenticatorError, Identity, LoginError, Verdict, local_identity
 from sendooway.auth.principal import PrincipalError
 from sendooway.config import Backend, Configuration
 from sendooway.sasl import GSSAPI, PasswordLogin, TicketLogin
@@ -143,11 +142,7 @@ def verify_ticket(claim: TicketLogin, configuration: Configuration, client: str)
 def _known(name: str) -> Identity:
     if not is_name(name):
         raise LoginError(Verdict.REFUSED, "not-a-user-name")
-    try:
-        entry = pwd.getpwnam(name)
-    except KeyError:
-        raise LoginError(Verdict.REFUSED, "no-local-account") from None
-    return Identity(entry.pw_name, entry.pw_uid, entry.pw_gid, entry.pw_dir)
+    return local_identity(name)
 
 
 def _permit(identity: Identity, valid_users: Collection[str], *, admits_root: bool) -> None:

@@ -5,10 +5,9 @@ The only module that imports python-pam, and only in processes that check logins
 
 import ctypes
 import os
-import pwd
 from typing import Any
 
-from sendooway.auth.identity import AuthenticatorError, Identity, LoginError, Verdict
+from sendooway.auth.identity import AuthenticatorError, Identity, LoginError, Verdict, local_identity
 from sendooway.secret import Secret
 
 SERVICE = "sendooway"
@@ -93,21 +92,13 @@ def verify(name: str, password: Secret, client: str) -> Identity:
     if b"\0" in password.octets:
         raise LoginError(Verdict.REFUSED, "credentials")
     _ask(name, password.octets, client, authenticate=True)
-    return _identity(name)
+    return local_identity(name)
 
 
 def recognise(name: str, client: str) -> Identity:
     """As `verify`, for a user whose password need not be proved again: PAM is asked about the account only."""
     check_account(name, client)
-    return _identity(name)
-
-
-def _identity(name: str) -> Identity:
-    try:
-        entry = pwd.getpwnam(name)
-    except KeyError:
-        raise LoginError(Verdict.REFUSED, "no-local-account") from None
-    return Identity(entry.pw_name, entry.pw_uid, entry.pw_gid, entry.pw_dir)
+    return local_identity(name)
 
 
 def check_account(name: str, client: str) -> None:
