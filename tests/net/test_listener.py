@@ -295,7 +295,7 @@ def test_without_descriptors_a_client_is_told_and_nothing_spins(tmp_path: Path) 
 def leave_descriptors(number: int) -> None:
     """Lower this process's limit so that there are so many left."""
     used = set(map(int, os.listdir("/proc/self/fd")))
-    free = [descriptor for descriptor in range(max(used) + number + 1) if descriptor not in used]
+    free = [descriptor for descriptor in range(max(used) + number + 2) if descriptor not in used]
     resource.setrlimit(resource.RLIMIT_NOFILE, (free[number], free[number]))
 
 
