@@ -1,5 +1,6 @@
 """What many tests share: folders, certificates, and real servers that run for the whole test run."""
 
+import signal
 import ssl
 import tempfile
 from collections.abc import Callable, Iterator
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from clock import Clock
+from hypothesis import HealthCheck, settings
 from servers import machine as machine_
 from servers import postfix as postfix_
 from servers import realm as realm_
@@ -19,6 +21,13 @@ from servers.realm import Realm
 from servers.roots import Release
 from servers.slapd import Slapd
 from servers.users import User
+
+# The verdict on a commit depends neither on chance (`make fuzz` is what looks for more) nor on how busy the machine is.
+settings.register_profile("sendooway", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("sendooway")
+
+# A shell starts what runs in the background with SIGINT ignored, and the programs that tests start would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Two identities of one person at two providers, played by one Postfix: each login may send as its own address only.
 POSTFIX_ACCOUNTS = {
