@@ -1,6 +1,8 @@
 """What /proc tells about running processes, and bounded waits for what other processes do."""
 
+import contextlib
 import os
+import random
 import select
 import signal
 import socket
@@ -121,11 +123,21 @@ def accepts(port: int, host: str = "127.0.0.1") -> bool:
 
 
 def free_port() -> int:
-    """A TCP port that is free on loopback now; only another program that asks right now could take it."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
+    """A TCP port that is free on loopback, a different one each time.
+
+    None of those that the system gives to who wants any, so that nobody gets it before it is listened on.
+    """
+    lowest_of_any = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    while True:
+        port = random.randrange(10_000, lowest_of_any)
+        with socket.socket() as listener, contextlib.suppress(OSError):
+            listener.bind(("127.0.0.1", port))
+            if port not in _given_ports:
+                _given_ports.add(port)
+                return port
+
+
+_given_ports = set[int]()
 
 
 def has_ipv6() -> bool:
