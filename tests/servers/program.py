@@ -1,5 +1,6 @@
 """Sendooway itself, as its users start it: with a configuration file, options and a log file."""
 
+import contextlib
 import os
 import signal
 import smtplib
@@ -10,10 +11,13 @@ from pathlib import Path
 from types import TracebackType
 
 from servers import processes
-from servers.processes import Status, accepts, descendants, free_port, read_status, title, wait_until
+from servers.processes import PATIENCE, Status, accepts, descendants, free_port, read_status, title, wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 
+
+# In which sessions that are open may end by themselves.
+STOP_SECONDS = 35.0
 
 # What `make dist` makes.
 ONE_FILE = ROOT / "dist/sendooway"
@@ -90,7 +94,7 @@ class Sendooway:
         try:
             if self._standalone and self.process.poll() is None:
                 self.process.send_signal(signal.SIGTERM)
-            status = self.process.wait(40)
+            status = self.process.wait(STOP_SECONDS + PATIENCE)
             processes.wait_until_gone(left)
         finally:
             for pid in filter(processes.is_running, [self.process.pid, *left]):
@@ -133,7 +137,12 @@ class Sendooway:
 
     def role(self, name: str) -> list[Status]:
         """The running processes whose title says `[NAME`: monitor, proxy, agent."""
-        return [read_status(pid) for pid in self.processes() if f"[{name}" in title(pid)]
+        found = []
+        for pid in self.processes():
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it ends while we look
+                if f"[{name}" in title(pid):
+                    found.append(read_status(pid))
+        return found
 
 
 # The fixtures `start` and `connect` of the end-to-end tests.

@@ -113,7 +113,7 @@ def _lock(descriptor: int) -> bool:
 def _delete(name: str) -> None:
     with contextlib.suppress(KeyError):
         pwd.getpwnam(name)
-        _run("userdel", name)
+        _run("userdel", "--force", name)  # a process that is about to end may still be of this user
 
 
 def _run(*command: str, text: str = "") -> None:
