@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from servers.processes import PATIENCE
 from servers.program import ROOT
 
 pytestmark = pytest.mark.slow
@@ -89,7 +90,7 @@ def take(*sockets: socket.socket | int, pid: str = "$$", names: str | None = Non
             pass_fds=high,
             cwd=ROOT,
             capture_output=True,
-            timeout=30,
+            timeout=PATIENCE,
             check=False,
         )
     finally:

@@ -30,7 +30,9 @@ def configuration(tmp_path: Path) -> Path:
 
 
 def run(*arguments: str | Path, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
-    return subprocess.run(command(*arguments), input=stdin, cwd=ROOT, capture_output=True, timeout=20, check=False)
+    return subprocess.run(
+        command(*arguments), input=stdin, cwd=ROOT, capture_output=True, timeout=PATIENCE, check=False
+    )
 
 
 @pytest.mark.parametrize(
@@ -93,7 +95,7 @@ def test_closed_standard_descriptors_get_nothing_else_s_number(configuration: Pa
     done = subprocess.run(
         ["/bin/sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", *command("-c", configuration, "-l", tmp_path / "log")],
         cwd=ROOT,
-        timeout=20,
+        timeout=PATIENCE,
         check=False,
     )
     assert done.returncode == 0
@@ -112,7 +114,7 @@ def test_under_inetd_a_client_hears_that_nobody_serves_it_and_not_why(configurat
             stdout=theirs.fileno(),
             stderr=theirs.fileno(),
             cwd=ROOT,
-            timeout=20,
+            timeout=PATIENCE,
             check=False,
         )
         theirs.close()
@@ -137,10 +139,10 @@ def test_a_socket_as_standard_input_is_the_connection_whatever_the_file_says(
             cwd=ROOT,
         )
         theirs.close()
-        ours.settimeout(20)
+        ours.settimeout(PATIENCE)
         assert ours.recv(1000).startswith(b"220 ")
         ours.sendall(b"QUIT\r\n")
-        assert process.wait(20) == 0
+        assert process.wait(PATIENCE) == 0
     assert not (tmp_path / "socket").exists()
 
 
@@ -153,7 +155,7 @@ def test_a_listening_socket_as_standard_input_is_an_error_that_says_what_would_b
             stdin=listener.fileno(),
             cwd=ROOT,
             capture_output=True,
-            timeout=20,
+            timeout=PATIENCE,
             check=False,
         )
     assert done.returncode == 78
@@ -191,7 +193,7 @@ def run_with(sock: socket.socket, *arguments: str | Path, **variables: str) -> s
         capture_output=True,
         pass_fds=[sock.fileno()],
         cwd=ROOT,
-        timeout=20,
+        timeout=PATIENCE,
         check=False,
     )
 
@@ -209,12 +211,12 @@ def test_a_connection_that_is_handed_over_is_served(configuration: Path, tmp_pat
             cwd=ROOT,
         ) as process:
             theirs.close()
-            ours.settimeout(20)
+            ours.settimeout(PATIENCE)
             assert ours.recv(1000).startswith(b"220 ")
             ours.sendall(b"QUIT\r\n")
             assert ours.recv(1000).startswith(b"221 ")
             assert ours.recv(1000) == b""
-            assert process.communicate(timeout=20)[0] == b""
+            assert process.communicate(timeout=PATIENCE)[0] == b""
         assert process.returncode == 0
 
 
@@ -254,7 +256,7 @@ def test_a_service_with_nothing_to_listen_on_says_so(configuration: Path, tmp_pa
         capture_output=True,
         env={**os.environ, "NOTIFY_SOCKET": f"{tmp_path}/notify"},
         cwd=ROOT,
-        timeout=20,
+        timeout=PATIENCE,
         check=False,
     )
     assert done.returncode == 78
@@ -265,7 +267,7 @@ def test_a_service_manager_is_told_and_its_variables_go_no_further(configuration
     configuration.write_text(f"authBackend = none\nlisten = unix:{tmp_path}/socket\n")
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(f"{tmp_path}/notify")
-        manager.settimeout(20)
+        manager.settimeout(PATIENCE)
         with subprocess.Popen(
             command("-c", configuration, "-l", tmp_path / "log"),
             stdin=subprocess.DEVNULL,
@@ -277,7 +279,7 @@ def test_a_service_manager_is_told_and_its_variables_go_no_further(configuration
             process.send_signal(signal.SIGTERM)
             while not (message := manager.recv(1000)).startswith(b"STOPPING=1"):
                 assert message == b"WATCHDOG=1"
-            assert process.wait(20) == 0
+            assert process.wait(PATIENCE) == 0
 
 
 @pytest.fixture
@@ -340,7 +342,7 @@ def test_a_session_on_a_unix_socket_logs_in_and_has_its_agent(
 
     name = pwd.getpwuid(os.getuid()).pw_name
     with socket.socket(socket.AF_UNIX) as sock:
-        sock.settimeout(20)
+        sock.settimeout(PATIENCE)
         sock.connect(str(tmp_path / "socket"))
         with sock.makefile("rwb") as file:
             assert file.readline().startswith(b"220 ")
@@ -362,5 +364,5 @@ def test_a_low_limit_of_descriptors_is_raised_for_all_sessions() -> None:
         "resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard)); daemon._raise_descriptor_limit();"
         "print(min(hard, 41000) == resource.getrlimit(resource.RLIMIT_NOFILE)[0])"
     )
-    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, timeout=20, check=True)
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, timeout=PATIENCE, check=True)
     assert done.stdout == b"True\n"

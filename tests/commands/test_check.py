@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from servers.certificates import Certificate, Certificates
 from servers.postfix import Postfix
-from servers.processes import free_port, wait_until
+from servers.processes import PATIENCE, free_port, wait_until
 from servers.scripted import Fault, ScriptedSmarthost, Stage
 
 from sendooway.cli import main
@@ -272,7 +272,7 @@ def test_an_interrupt_ends_it_at_once(world: World, tmp_path: Path) -> None:
             # It waits for a greeting then, for a minute.
             with listener.accept()[0]:
                 run.send_signal(signal.SIGINT)
-                assert run.communicate(timeout=30) == (b"", b"")
+                assert run.communicate(timeout=PATIENCE) == (b"", b"")
             assert run.returncode == 128 + signal.SIGINT
 
 

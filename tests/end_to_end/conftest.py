@@ -10,6 +10,7 @@ import pytest
 from servers import deployment
 from servers.certificates import Certificates
 from servers.postfix import Postfix
+from servers.processes import PATIENCE
 from servers.program import Connect, Sendooway, Start
 from servers.users import User
 
@@ -95,7 +96,7 @@ def connect(tls: ssl.SSLContext) -> Iterator[Connect]:
         def run(
             sendooway: Sendooway, user: User | tuple[str, str] | None = None, *, secure: bool = True
         ) -> smtplib.SMTP:
-            client = smtplib.SMTP("localhost", sendooway.port, local_hostname="client.test", timeout=30)
+            client = smtplib.SMTP("localhost", sendooway.port, local_hostname="client.test", timeout=PATIENCE)
             stack.callback(client.close)
             if secure:
                 client.starttls(context=tls)

@@ -12,14 +12,13 @@ import signal
 import smtplib
 import socket
 import ssl
-import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 from end_to_end.messages import HEADER
-from servers.processes import wait_until
+from servers.processes import PATIENCE, wait_until
 from servers.program import Connect, Sendooway, Start
 from servers.scripted import ScriptedSmarthost
 from servers.users import User
@@ -36,7 +35,7 @@ class Raw:
     """A connection without a mail program's manners."""
 
     def __init__(self, sendooway: Sendooway) -> None:
-        self.sock = socket.create_connection(("localhost", sendooway.port), 30)
+        self.sock = socket.create_connection(("localhost", sendooway.port), PATIENCE)
         self.file = self.sock.makefile("rb")
         assert self.reply()[:3] == b"220"
 
@@ -256,9 +255,7 @@ def test_what_stands_in_the_place_of_a_file_harms_nobody(
         path.chmod(0o600)
     sendooway = start()
     client = connect(sendooway, alice)
-    begin = time.monotonic()
     code, text = client.mail("alice@moon.test")
-    assert time.monotonic() - begin < 20
     assert (code, text[:5]) == (451, b"4.3.0")
     assert str(path) in text.decode()
     assert client.noop()[0] == 250

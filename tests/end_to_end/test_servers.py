@@ -7,6 +7,7 @@ import pytest
 from end_to_end.messages import BODIES, HEADER, message
 from servers.certificates import Certificates
 from servers.postfix import Postfix
+from servers.processes import PATIENCE
 from servers.scripted import Fault, ScriptedSmarthost, Stage
 
 pytestmark = pytest.mark.slow
@@ -16,7 +17,7 @@ CONTENT = HEADER + b"Hello.\r\n.\r\n"
 
 @pytest.mark.parametrize("body", BODIES)
 def test_postfix_delivers_the_octets_that_it_is_sent(body: str, postfix: Postfix, tls: ssl.SSLContext) -> None:
-    with smtplib.SMTP("localhost", postfix.port, timeout=30) as client:
+    with smtplib.SMTP("localhost", postfix.port, timeout=PATIENCE) as client:
         client.starttls(context=tls)
         client.login("alice-moon", "moon secret")
         client.sendmail("alice@moon.test", ["direct@mars.test"], message(body), mail_options=["BODY=8BITMIME"])
@@ -27,7 +28,7 @@ def test_postfix_delivers_the_octets_that_it_is_sent(body: str, postfix: Postfix
 
 
 def test_postfix_refuses_the_address_of_another_login(postfix: Postfix, tls: ssl.SSLContext) -> None:
-    with smtplib.SMTP_SSL("localhost", postfix.smtps_port, context=tls, timeout=30) as client:
+    with smtplib.SMTP_SSL("localhost", postfix.smtps_port, context=tls, timeout=PATIENCE) as client:
         client.login("alice-sun", "sun-s3cret:+")
         with pytest.raises(smtplib.SMTPRecipientsRefused, match="not owned by user alice-sun"):
             client.sendmail("alice@moon.test", ["direct@mars.test"], CONTENT)
@@ -38,7 +39,7 @@ def test_the_scripted_smarthost_takes_a_mail(certificates: Certificates, tls: ss
     context.load_cert_chain(certificates.good.certificate, certificates.good.key)
     with (
         ScriptedSmarthost(tls=context) as smarthost,
-        smtplib.SMTP("localhost", smarthost.port, timeout=30) as client,
+        smtplib.SMTP("localhost", smarthost.port, timeout=PATIENCE) as client,
     ):
         client.starttls(context=tls)
         client.login("alice-moon", "moon secret")
@@ -54,7 +55,7 @@ def test_the_scripted_smarthost_takes_a_mail(certificates: Certificates, tls: ss
 def test_the_scripted_smarthost_goes_away_when_told(stage: Stage, fault: Fault) -> None:
     with (
         ScriptedSmarthost(answers={stage: [fault]}) as smarthost,
-        smtplib.SMTP("localhost", smarthost.port, timeout=30) as client,
+        smtplib.SMTP("localhost", smarthost.port, timeout=PATIENCE) as client,
         pytest.raises((smtplib.SMTPException, OSError)),
     ):
         client.sendmail("alice@moon.test", ["bob@mars.test"], CONTENT)

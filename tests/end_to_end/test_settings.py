@@ -2,6 +2,7 @@
 
 import os
 import pwd
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -267,7 +268,7 @@ def test_parameters_that_nobody_was_offered_are_refused(start: Start, connect: C
 
 def test_a_client_that_says_nothing_is_told_421(start: Start, connect: Connect, smarthosts: Smarthosts) -> None:
     smarthost = smarthosts.start()
-    sendooway = start("authBackend = none\ntimeout = 1\n" + mapping(smarthost))
+    sendooway = start("authBackend = none\ntimeout = 2\n" + mapping(smarthost))
     client = connect(sendooway, ME)
     assert client.getreply()[0] == 421
     client = connect(sendooway, ME)
@@ -295,9 +296,9 @@ def test_each_mail_has_one_line_in_the_log(start: Start, connect: Connect, smart
         "recipients=1",
         f"octets={len(CONTENT)}",
         'reply="250 2.0.0 Queued as SCRIPTED"',
-        "seconds=0.",
         "rip=127.0.0.1",
         f"user={ME[0]}",
         "session=",
     ):
         assert field in line
+    assert re.search(r" seconds=\d+\.\d{3}\b", line)

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from end_to_end.conftest import is_served
 from end_to_end.messages import HEADER
-from servers.processes import read_status, wait_until
+from servers.processes import PATIENCE, read_status, wait_until
 from servers.program import Connect, Sendooway, Start, command
 from servers.scripted import ScriptedSmarthost
 
@@ -31,7 +31,7 @@ def seconds_of_processor(pid: int) -> float:
 
 
 def send(port: int) -> None:
-    with smtplib.SMTP("localhost", port, local_hostname="client.test", timeout=30) as client:
+    with smtplib.SMTP("localhost", port, local_hostname="client.test", timeout=PATIENCE) as client:
         client.login(*ME)
         assert client.sendmail("alice@moon.test", ["bob@mars.test"], CONTENT) == {}
 
@@ -106,7 +106,7 @@ def test_a_proxy_short_of_descriptors_answers_421_and_recovers(
     proxy = sendooway.only("proxy")
     clients, greetings = [], []
     for _ in range(60):
-        clients.append(socket.create_connection(("localhost", sendooway.port), 30))
+        clients.append(socket.create_connection(("localhost", sendooway.port), PATIENCE))
         greetings.append(clients[-1].recv(200)[:3])
     assert greetings[:5] == [b"220"] * 5
     assert greetings[-10:] == [b"421"] * 10
@@ -117,13 +117,13 @@ def test_a_proxy_short_of_descriptors_answers_421_and_recovers(
     while b"421 4.3.0" not in octets:
         octets += clients[0].recv(4096)
         assert octets
-    waiting = [socket.create_connection(("localhost", sendooway.port), 30) for _ in range(20)]
+    waiting = [socket.create_connection(("localhost", sendooway.port), PATIENCE) for _ in range(20)]
     before = seconds_of_processor(proxy)
     assert select.select([clients[1]], [], [], 2) == ([], [], [])
     assert seconds_of_processor(proxy) - before < 1
     for client in (*clients, *waiting):
         client.close()
-    wait_until(lambda: is_served(sendooway, connect, ME), "service again", 30)
+    wait_until(lambda: is_served(sendooway, connect, ME), "service again")
     assert sendooway.only("proxy") == proxy
     sendooway.wait_for_log("accept-failed", "Too many open files")
 

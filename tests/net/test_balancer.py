@@ -9,6 +9,7 @@ import pytest
 from cuttings import WAYS, cut, places
 from hypothesis import given
 from hypothesis import strategies as st
+from servers.processes import PATIENCE
 
 from sendooway.net import balancer
 from sendooway.net.balancer import receive_told
@@ -28,7 +29,7 @@ class Pair:
 
     def __init__(self) -> None:
         with socket.create_server(("127.0.0.1", 0)) as listener:
-            self.theirs = socket.create_connection(listener.getsockname(), 30)
+            self.theirs = socket.create_connection(listener.getsockname(), PATIENCE)
             ours, _ = listener.accept()
         self.theirs.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.stream = Stream(SocketTransport(ours))

@@ -1,6 +1,7 @@
 import socket
 
 import pytest
+from servers.processes import PATIENCE
 
 from sendooway.net.deadline import Deadline
 from sendooway.net.dial import DialError, _alternate, dial
@@ -10,7 +11,7 @@ from sendooway.net.stream import Stopping
 def test_a_listening_host_is_reached() -> None:
     with (
         socket.create_server(("127.0.0.1", 0)) as server,
-        dial("127.0.0.1", server.getsockname()[1], Deadline(5)) as sock,
+        dial("127.0.0.1", server.getsockname()[1], Deadline(PATIENCE)) as sock,
     ):
         assert sock.getpeername() == server.getsockname()
 
@@ -18,7 +19,7 @@ def test_a_listening_host_is_reached() -> None:
 def test_a_name_is_resolved_and_the_family_that_answers_is_taken() -> None:
     with (
         socket.create_server(("127.0.0.1", 0)) as server,
-        dial("localhost", server.getsockname()[1], Deadline(5)) as sock,
+        dial("localhost", server.getsockname()[1], Deadline(PATIENCE)) as sock,
     ):
         assert sock.getpeername()[1] == server.getsockname()[1]
 
@@ -27,7 +28,7 @@ def test_nobody_listening_is_said() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
     with pytest.raises(DialError, match="Connection refused"):
-        dial("127.0.0.1", port, Deadline(5))
+        dial("127.0.0.1", port, Deadline(PATIENCE))
 
 
 @pytest.mark.parametrize("host", ["none.invalid", "", "a" * 70 + ".test", "\udcff.test"])
@@ -63,7 +64,7 @@ def test_a_stopping_server_ends_dialling() -> None:
         stopped, stop = socket.socketpair()
         stop.send(b"!")
         with pytest.raises(Stopping):
-            dial("127.0.0.1", server.getsockname()[1], Deadline(5), stopped.fileno())
+            dial("127.0.0.1", server.getsockname()[1], Deadline(PATIENCE), stopped.fileno())
         for sock in (*full, stopped, stop):
             sock.close()
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from servers.processes import wait_until
+from servers.processes import PATIENCE, wait_until
 
 from sendooway.config import Configuration, Listen, UserSettings
 from sendooway.log import open_log
@@ -113,7 +113,7 @@ def serving(
         yield address
     finally:
         wake.send(b"!")
-        thread.join(10)
+        thread.join(PATIENCE)
         assert not thread.is_alive()
         for each in (opened, woken, wake):
             each.close()
@@ -129,7 +129,7 @@ def receive_all(sock: socket.socket) -> bytes:
 def test_each_connection_is_handled_and_then_closed(tmp_path: Path) -> None:
     with serving(greet, tmp_path / "log") as address:
         for _ in range(3):
-            with socket.create_connection(address, 5) as client:
+            with socket.create_connection(address, PATIENCE) as client:
                 assert receive_all(client) == b"hello"
 
 
@@ -138,12 +138,12 @@ def test_a_connection_too_many_is_refused(tmp_path: Path) -> None:
 
     def occupy(sock: socket.socket) -> None:
         sock.sendall(b"in")
-        wait.wait(10)
+        wait.wait(PATIENCE)
 
     with serving(occupy, tmp_path / "log", replace(DEFAULTS, max_sessions=1)) as address:
-        with socket.create_connection(address, 5) as first:
+        with socket.create_connection(address, PATIENCE) as first:
             assert first.recv(10) == b"in"
-            with socket.create_connection(address, 5) as second:
+            with socket.create_connection(address, PATIENCE) as second:
                 assert receive_all(second) == b"full"
             wait.set()
             assert receive_all(first) == b""
@@ -175,7 +175,7 @@ def test_a_balancers_connections_are_of_nobody_until_their_clients_are_known(tmp
             serving(hold, tmp_path / "log", replace(limits, proxy_trust=trust), at=address, begin=begin) as place,
             ExitStack() as stack,
         ):
-            clients = [stack.enter_context(socket.create_connection(place, 5)) for _ in range(2)]
+            clients = [stack.enter_context(socket.create_connection(place, PATIENCE)) for _ in range(2)]
             assert [client.recv(10) for client in clients] == heard
     assert sources == ["", "", address]
 
@@ -194,12 +194,12 @@ def test_in_a_pause_a_conversation_has_no_thread(tmp_path: Path) -> None:
         sock.sendall(b"done")
         return None
 
-    before = threading.active_count()
+    before = set(threading.enumerate())
     with serving(talk, tmp_path / "log") as address:
-        clients = [socket.create_connection(address, 5) for _ in range(number)]
+        clients = [socket.create_connection(address, PATIENCE) for _ in range(number)]
         for client in clients:
             assert client.recv(4) == b"wait"
-        wait_until(lambda: threading.active_count() == before + 1, "the end of all threads but the listener's")
+        wait_until(lambda: len({*threading.enumerate()} - before) == 1, "the end of all threads but the listener's")
         assert not resumed
         for _, writing in pairs:
             os.write(writing, b"!")
@@ -219,7 +219,7 @@ def test_a_pause_ends_at_its_deadline_or_when_the_server_stops(tmp_path: Path) -
         return pauses.pop() if pauses else None
 
     with serving(talk, tmp_path / "log") as address:
-        client = socket.create_connection(address, 5)
+        client = socket.create_connection(address, PATIENCE)
         received = b""
         while len(received) < 2:
             received += client.recv(10)
@@ -241,7 +241,7 @@ def test_a_conversation_that_cannot_go_on_for_lack_of_a_thread_goes_on_later(
         return pauses.pop() if pauses else None
 
     log = tmp_path / "log"
-    with serving(talk, log) as address, socket.create_connection(address, 5) as client:
+    with serving(talk, log) as address, socket.create_connection(address, PATIENCE) as client:
         assert client.recv(1) == b"."
         with monkeypatch.context() as poor:
             poor.setattr(threading.Thread, "start", no_room)
@@ -270,12 +270,12 @@ def test_without_descriptors_a_client_is_told_and_nothing_spins(tmp_path: Path) 
     sock.close()
     clients: list[socket.socket] = []
     while len(clients) < 40:
-        clients.append(socket.create_connection(address, 5))
+        clients.append(socket.create_connection(address, PATIENCE))
         if clients[-1].recv(10) == b"full":
             break
     assert 1 < len(clients) < 40
     for _ in range(3):
-        with socket.create_connection(address, 5) as refused:
+        with socket.create_connection(address, PATIENCE) as refused:
             assert receive_all(refused) == b"full"
     ticks = sum(map(int, Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]))
     assert ticks < 2 * os.sysconf("SC_CLK_TCK")
@@ -301,7 +301,7 @@ def leave_descriptors(number: int) -> None:
 
 def is_served(address: tuple[str, int]) -> bool:
     """The place of a session may be free a moment after its connection is closed."""
-    with socket.create_connection(address, 5) as client:
+    with socket.create_connection(address, PATIENCE) as client:
         return client.recv(10) == b"in"
 
 
@@ -332,9 +332,9 @@ def test_a_place_is_free_again_where_no_thread_could_be_started(
         with monkeypatch.context() as poor:
             poor.setattr(threading.Thread, "start", no_room)
             for _ in range(2):
-                with socket.create_connection(address, 5) as client:
+                with socket.create_connection(address, PATIENCE) as client:
                     assert receive_all(client) == b""
-        with socket.create_connection(address, 5) as client:
+        with socket.create_connection(address, PATIENCE) as client:
             assert receive_all(client) == b"hello"
 
 
@@ -349,7 +349,7 @@ def test_a_session_that_crashes_is_logged_without_its_values_and_harms_no_other(
 
     with serving(crash, tmp_path / "log") as address:
         for _ in range(2):
-            with socket.create_connection(address, 5) as client:
+            with socket.create_connection(address, PATIENCE) as client:
                 assert receive_all(client) == b"x"
     lines = (tmp_path / "log").read_text().splitlines()
     assert len(lines) == 2
@@ -362,7 +362,7 @@ def test_stopping_waits_for_sessions_and_accepts_no_more(tmp_path: Path) -> None
 
     def converse(sock: socket.socket) -> None:
         sock.sendall(b"in")
-        assert said.wait(10)
+        assert said.wait(PATIENCE)
         sock.sendall(b"out")
         done.set()
 
@@ -372,17 +372,17 @@ def test_stopping_waits_for_sessions_and_accepts_no_more(tmp_path: Path) -> None
     thread = threading.Thread(target=serve, args=arguments)
     address = sock.getsockname()
     thread.start()
-    with socket.create_connection(address, 5) as client:
+    with socket.create_connection(address, PATIENCE) as client:
         assert client.recv(10) == b"in"
         wake.send(b"!")
         while sock.fileno() >= 0:
             select.poll().poll(1)
         with pytest.raises(ConnectionRefusedError):
-            socket.create_connection(address, 5)
+            socket.create_connection(address, PATIENCE)
         assert thread.is_alive()
         said.set()
         assert receive_all(client) == b"out"
-    thread.join(10)
+    thread.join(PATIENCE)
     assert done.is_set()
     woken.close()
     wake.close()

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import pytest
+from servers.processes import PATIENCE
 
 from sendooway.net.deadline import Deadline
 from sendooway.net.pump import ClientTimeout, splice
@@ -16,7 +17,7 @@ from sendooway.smtp.command import Envelope
 from sendooway.smtp.lines import LineReader
 from sendooway.smtp.relay import ROOM, Relay, Wait
 
-LIMITS = dict.fromkeys(Wait, 5.0)
+LIMITS = dict.fromkeys(Wait, PATIENCE)
 
 
 @dataclass
@@ -43,7 +44,7 @@ class Rig:
             self.error = error
 
     def finish(self) -> None:
-        self.thread.join(10)
+        self.thread.join(PATIENCE)
         assert not self.thread.is_alive()
 
     def open_body(self) -> None:
@@ -72,7 +73,7 @@ def rig() -> Iterator[Rig]:
     client, client_ours = socket.socketpair()
     smarthost, smarthost_ours = socket.socketpair()
     for sock in (client, smarthost):
-        sock.settimeout(10)
+        sock.settimeout(PATIENCE)
     ours = Stream(SocketTransport(client_ours)), Stream(SocketTransport(smarthost_ours))
     lines = LineReader()
     relay = Relay(lines, Envelope("a@b.test", {}), Capabilities({"PIPELINING": ""}))
@@ -228,9 +229,9 @@ def test_a_client_that_talks_but_begins_no_message_is_ended_when_that_is_due(rig
     rig.smarthost.settimeout(0.1)
     while rig.error is None:
         rig.client.sendall(b"NOOP\r\n")
-        with contextlib.suppress(TimeoutError):  # it is over
-            assert rig.smarthost.recv(100) == b"NOOP\r\n"
-            rig.smarthost.sendall(b"250 2.0.0 ok\r\n")
+        with contextlib.suppress(TimeoutError):  # it is over, or busy
+            heard = rig.smarthost.recv(1000)
+            rig.smarthost.sendall(b"250 2.0.0 ok\r\n" * heard.count(b"NOOP\r\n"))
     rig.finish()
     assert str(rig.error) == "no message within 0.5 seconds"
 

@@ -3,6 +3,7 @@ import socket
 from collections.abc import Iterator
 
 import pytest
+from servers.processes import PATIENCE
 
 from sendooway.net.deadline import Deadline
 from sendooway.net.stream import ConnectionLost, PipeTransport, SocketTransport, Stopping, Stream
@@ -20,15 +21,15 @@ def pair() -> Iterator[tuple[Stream, socket.socket]]:
 def test_what_is_sent_is_received(pair: tuple[Stream, socket.socket]) -> None:
     stream, peer = pair
     peer.sendall(b"hello")
-    assert stream.receive(Deadline(5)) == b"hello"
-    stream.send(b"yes", Deadline(5))
+    assert stream.receive(Deadline(PATIENCE)) == b"hello"
+    stream.send(b"yes", Deadline(PATIENCE))
     assert peer.recv(10) == b"yes"
 
 
 def test_the_orderly_end_is_no_octets(pair: tuple[Stream, socket.socket]) -> None:
     stream, peer = pair
     peer.shutdown(socket.SHUT_WR)
-    assert stream.receive(Deadline(5)) == b""
+    assert stream.receive(Deadline(PATIENCE)) == b""
 
 
 def test_waiting_ends_at_the_deadline(pair: tuple[Stream, socket.socket]) -> None:
@@ -52,7 +53,7 @@ def test_sending_to_a_peer_that_is_gone_is_a_lost_connection(pair: tuple[Stream,
     stream, peer = pair
     peer.close()
     with pytest.raises(ConnectionLost, match="Broken pipe"):
-        stream.send(b"x", Deadline(5))
+        stream.send(b"x", Deadline(PATIENCE))
 
 
 def test_a_reset_is_a_lost_connection() -> None:
@@ -62,7 +63,7 @@ def test_a_reset_is_a_lost_connection() -> None:
     theirs.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
     theirs.close()
     with pytest.raises(ConnectionLost, match="reset"):
-        stream.receive(Deadline(5))
+        stream.receive(Deadline(PATIENCE))
     stream.close()
 
 
@@ -72,9 +73,9 @@ def test_a_stopping_server_ends_every_wait() -> None:
     stream = Stream(SocketTransport(ours), stopped.fileno())
     stop.send(b"!")
     with pytest.raises(Stopping):
-        stream.receive(Deadline(5))
+        stream.receive(Deadline(PATIENCE))
     theirs.send(b"still served before")
-    assert stream.receive(Deadline(5)) == b"still served before"
+    assert stream.receive(Deadline(PATIENCE)) == b"still served before"
     for sock in (ours, theirs, stopped, stop):
         sock.close()
 
@@ -84,7 +85,7 @@ def test_closing_lets_the_last_reply_arrive_although_the_peer_said_more() -> Non
         theirs = socket.create_connection(server.getsockname())
         stream = Stream(SocketTransport(server.accept()[0]))
     theirs.sendall(b"unread" * 1000)
-    stream.send(b"421 bye", Deadline(5))
+    stream.send(b"421 bye", Deadline(PATIENCE))
     stream.close()
     assert theirs.recv(100) == b"421 bye"
     theirs.close()
@@ -96,14 +97,14 @@ def test_pipes_are_a_stream_too() -> None:
     stream = Stream(PipeTransport(read_ours, write_ours))
     assert stream.transport.receive_now() is None
     os.write(write_theirs, b"hello")
-    assert stream.receive(Deadline(5)) == b"hello"
-    stream.send(b"yes" * 10_000, Deadline(5))
+    assert stream.receive(Deadline(PATIENCE)) == b"hello"
+    stream.send(b"yes" * 10_000, Deadline(PATIENCE))
     assert os.read(read_theirs, 30_000) == b"yes" * 10_000
     os.close(write_theirs)
-    assert stream.receive(Deadline(5)) == b""
+    assert stream.receive(Deadline(PATIENCE)) == b""
     os.close(read_theirs)
     with pytest.raises(ConnectionLost):
-        stream.send(b"nobody", Deadline(5))
+        stream.send(b"nobody", Deadline(PATIENCE))
     stream.close()
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from servers.certificates import Certificate, Certificates
+from servers.processes import PATIENCE
 
 from sendooway.net import tls
 from sendooway.net.deadline import Deadline
@@ -35,14 +36,14 @@ def handshake(
 
     def accept() -> None:
         try:
-            tls.accept(ends[1], server, Deadline(5))
+            tls.accept(ends[1], server, Deadline(PATIENCE))
         except tls.TlsError:
             ends[1].close()
 
     thread = threading.Thread(target=accept)
     thread.start()
     try:
-        tls.connect(ends[0], client, host, Deadline(5), certificate_sha256)
+        tls.connect(ends[0], client, host, Deadline(PATIENCE), certificate_sha256)
     finally:
         thread.join()
 
@@ -54,8 +55,8 @@ def context_of(certificate: Certificate) -> ssl.SSLContext:
 def test_octets_pass_through_tls(ends: tuple[Stream, Stream], certificates: Certificates) -> None:
     handshake(ends, context_of(certificates.good), tls.client_context(str(certificates.authority)))
     client, server = ends
-    client.send(b"hello", Deadline(5))
-    assert server.receive(Deadline(5)) == b"hello"
+    client.send(b"hello", Deadline(PATIENCE))
+    assert server.receive(Deadline(PATIENCE)) == b"hello"
     assert isinstance(client.transport, tls.TlsTransport)
     assert client.transport.version == "TLSv1.3"
     assert client.transport.cipher
@@ -66,11 +67,11 @@ def test_octets_that_tls_holds_back_are_pending(ends: tuple[Stream, Stream], cer
     client, server = ends
     server.transport.receive_now()
     assert isinstance(client.transport, tls.TlsTransport)
-    client.send(b"0123456789", Deadline(5))
+    client.send(b"0123456789", Deadline(PATIENCE))
     assert isinstance(server.transport, tls.TlsTransport)
     assert server.transport.socket.recv(4) == b"0123"
     assert server.transport.pending
-    assert server.receive(Deadline(5)) == b"456789"
+    assert server.receive(Deadline(PATIENCE)) == b"456789"
     assert not server.transport.pending
 
 
@@ -80,7 +81,7 @@ def test_full_records_go_together(ends: tuple[Stream, Stream], certificates: Cer
     server.transport.receive_now()
     assert client.transport.send_now(bytes(40000)) == 40000
     assert server.transport.receive_now() == bytes(40000)
-    client.send(bytes(80000), Deadline(5))
+    client.send(bytes(80000), Deadline(PATIENCE))
     assert server.transport.receive_now() == bytes(RECEIVE_OCTETS)
     assert server.transport.receive_now() == bytes(80000 - RECEIVE_OCTETS)
 
@@ -90,7 +91,7 @@ def test_what_came_before_a_loss_is_received_before_it_is_told(
 ) -> None:
     handshake(ends, context_of(certificates.good), tls.client_context(str(certificates.authority)))
     client, server = ends
-    client.send(bytes(2 * 16384), Deadline(5))
+    client.send(bytes(2 * 16384), Deadline(PATIENCE))
     assert isinstance(client.transport, tls.TlsTransport)
     client.transport.socket.shutdown(socket.SHUT_RDWR)
     assert server.transport.receive_now() == bytes(2 * 16384)
@@ -105,7 +106,7 @@ def assert_nothing_more(stream: Stream) -> None:
     smarthost, in the middle of what it said.
     """
     try:
-        assert stream.receive(Deadline(5)) == b""
+        assert stream.receive(Deadline(PATIENCE)) == b""
     except ConnectionLost as error:
         assert re.search("without the end of TLS|reset", str(error))  # noqa: PT017
 
@@ -156,8 +157,8 @@ def test_the_certificate_of_a_fingerprint_needs_no_other_proof(
     shown = certificates.self_signed
     trusted = tls.client_context(str(certificates.authority))
     handshake(ends, context_of(shown), trusted, "another.test", sha256_of(shown))
-    ends[0].send(b"hello", Deadline(5))
-    assert ends[1].receive(Deadline(5)) == b"hello"
+    ends[0].send(b"hello", Deadline(PATIENCE))
+    assert ends[1].receive(Deadline(PATIENCE)) == b"hello"
 
 
 def test_with_a_fingerprint_no_other_certificate_is_any_proof(
@@ -171,7 +172,7 @@ def test_with_a_fingerprint_no_other_certificate_is_any_proof(
 def test_the_orderly_end_of_tls_is_no_octets(ends: tuple[Stream, Stream], certificates: Certificates) -> None:
     handshake(ends, context_of(certificates.good), tls.client_context(str(certificates.authority)))
     ends[0].close()
-    assert ends[1].receive(Deadline(5)) == b""
+    assert ends[1].receive(Deadline(PATIENCE)) == b""
 
 
 def test_a_truncated_tls_connection_brings_nothing_more(
@@ -185,9 +186,9 @@ def test_a_truncated_tls_connection_brings_nothing_more(
 
 
 def test_a_peer_that_speaks_no_tls_is_an_error(ends: tuple[Stream, Stream], certificates: Certificates) -> None:
-    ends[0].send(b"EHLO client.test\r\n", Deadline(5))
+    ends[0].send(b"EHLO client.test\r\n", Deadline(PATIENCE))
     with pytest.raises(tls.TlsError):
-        tls.accept(ends[1], context_of(certificates.good), Deadline(5))
+        tls.accept(ends[1], context_of(certificates.good), Deadline(PATIENCE))
 
 
 def test_a_peer_that_says_nothing_ends_the_handshake_at_the_deadline(

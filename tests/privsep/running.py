@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from servers.processes import wait_until
+from servers.processes import PATIENCE, wait_until
 
 from sendooway.config import Listen
 from sendooway.options import Options
@@ -91,7 +91,7 @@ class RunningMonitor:
     def ask(self, word: str, path: str = "") -> str:
         """What a proxy answers, empty if it ends instead."""
         with socket.socket(socket.AF_UNIX) as sock:
-            sock.settimeout(60)
+            sock.settimeout(PATIENCE)
             wait_until(lambda: not sock.connect_ex(path or self.path), "the socket")
             sock.sendall(word.encode())
             try:
@@ -108,8 +108,10 @@ class RunningMonitor:
         wait_until(lambda: text in self.log, f"{text} in the log")
 
     def agents(self) -> list[int]:
+        """In the order in which they were started, which that of their numbers is not always."""
+        proxy = self.ask("pid")
         children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
-        return sorted(map(int, set(children) - {self.ask("pid")}))
+        return [int(pid) for pid in children if pid != proxy]
 
     def status(self) -> int:
         """The exit status, waited for."""

@@ -2,13 +2,14 @@
 
 import os
 import select
+import signal
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 from privsep.running import ME, QUICK, RunningAgent, StartAgent
-from servers.processes import wait_until
+from servers.processes import PATIENCE, wait_until
 from servers.users import User
 
 from sendooway.auth.identity import Verdict
@@ -146,16 +147,23 @@ def test_after_five_failures_it_is_over(start_agent: StartAgent, log_file: Path)
 @pytest.mark.slow
 def test_a_refusal_is_delayed_from_when_the_password_is_there(start_agent: StartAgent, log_file: Path) -> None:
     agent = start_agent(pace=Pace(delay=2, jitter=0))
-    begin = time.monotonic()
     agent.stub.begin_login("LOGIN", None)
     agent.stub.continue_login(b"x")
-    assert time.monotonic() - begin < 2
     begin = time.monotonic()
     agent.channel.send(LoginContinue(Secret(b"y")))
-    wait_until(lambda: log_file.exists() and "auth-failure" in log_file.read_text(), "a line in the log")
-    assert time.monotonic() - begin < 2, "the log has to know at once"
-    agent.channel.receive(frozenset({LoginRefused}), 10)
+    agent.channel.receive(frozenset({LoginRefused}), PATIENCE)
     assert time.monotonic() - begin >= 2
+
+
+def test_nothing_but_a_refusal_is_delayed_and_the_log_knows_of_that_at_once(
+    start_agent: StartAgent, log_file: Path
+) -> None:
+    agent = start_agent(pace=Pace(delay=3600, jitter=0))
+    assert agent.stub.begin_login("LOGIN", None) == LoginChallenge(b"Username:")
+    assert agent.stub.continue_login(b"x") == LoginChallenge(b"Password:")
+    agent.channel.send(LoginContinue(Secret(b"y")))
+    wait_until(lambda: log_file.exists() and "auth-failure" in log_file.read_text(), "a line in the log")
+    os.kill(agent.pid, signal.SIGKILL)
 
 
 @pytest.mark.slow
@@ -167,9 +175,9 @@ def test_nobody_may_take_for_ever_to_log_in(start_agent: StartAgent, log_file: P
 
 @pytest.mark.slow
 def test_after_the_login_time_is_no_limit_any_more(start_agent: StartAgent) -> None:
-    agent = start_agent("authBackend = none\nloginTimeout = 1\n")
+    agent = start_agent("authBackend = none\nloginTimeout = 3\n")
     log_in(agent)
-    assert select.select([agent.stub], [], [], 1.2) == ([], [], [])
+    assert select.select([agent.stub], [], [], 3.2) == ([], [], [])
     assert agent.stub.look_up("x@y.test")
 
 
@@ -179,20 +187,20 @@ def test_the_monitor_is_asked_before_each_check_and_told_how_it_ended(start_agen
     assert monitor
 
     def hear() -> Message:
-        return monitor.receive(frozenset({CheckWanted, CheckEnded, CheckPassed}), 10)
+        return monitor.receive(frozenset({CheckWanted, CheckEnded, CheckPassed}), PATIENCE)
 
     agent.channel.send(LoginBegin("PLAIN", Secret(plain("x" * 300))))
     assert hear() == CheckWanted("x" * 256)
     assert select.select([agent.channel], [], [], 0.1) == ([], [], [])
     monitor.send(CheckGranted())
     assert hear() == CheckEnded(refused=True)
-    assert agent.channel.receive(frozenset({LoginRefused}), 10) == LoginRefused("refused", False)
+    assert agent.channel.receive(frozenset({LoginRefused}), PATIENCE) == LoginRefused("refused", False)
     agent.channel.send(LoginBegin("PLAIN", Secret(plain())))
     assert hear() == CheckWanted(ME)
     monitor.send(CheckGranted())
     assert hear() == CheckPassed(ME)
     monitor.send(SessionVerdict(True))
-    assert isinstance(agent.channel.receive(frozenset({LoginDone}), 10), LoginDone)
+    assert isinstance(agent.channel.receive(frozenset({LoginDone}), PATIENCE), LoginDone)
     with pytest.raises(ChannelClosed):
         hear()
 
@@ -202,9 +210,9 @@ def test_a_session_too_many_of_a_user_is_turned_away(start_agent: StartAgent, lo
     assert agent.monitor
     agent.channel.send(LoginBegin("PLAIN", Secret(plain())))
     for heard, answer in ((CheckWanted, CheckGranted()), (CheckPassed, SessionVerdict(False))):
-        agent.monitor.receive(frozenset({heard}), 10)
+        agent.monitor.receive(frozenset({heard}), PATIENCE)
         agent.monitor.send(answer)
-    assert agent.channel.receive(frozenset({LoginRefused}), 10) == LoginRefused("crowded", True)
+    assert agent.channel.receive(frozenset({LoginRefused}), PATIENCE) == LoginRefused("crowded", True)
     assert agent.end() == 0
     assert f"too-many-sessions rip=192.0.2.7 user={ME}" in log_file.read_text()
     assert "auth-failure" not in log_file.read_text()
@@ -349,10 +357,10 @@ def assert_ends(agent: RunningAgent, log_file: Path, sequence: Sequence[Message]
     for message in before:
         agent.channel.send(message)
         if not isinstance(message, LoginCancel):
-            agent.channel.receive(ANY, 5)
+            agent.channel.receive(ANY, PATIENCE)
     agent.channel.send(wrong)
     with pytest.raises(ChannelClosed):
-        agent.channel.receive(ANY, 5)
+        agent.channel.receive(ANY, PATIENCE)
     assert agent.end() == 70
     lines = [line for line in log_file.read_text().splitlines() if "agent-ends rip=192.0.2.7 session=s1" in line]
     assert len(lines) == 1
@@ -842,7 +850,7 @@ def test_a_wrong_password_and_an_unknown_user_are_told_apart_by_nothing(start_ag
         answers.append(agent.stub.begin_login("PLAIN", plain(name, "wrong")))
         seconds.append(time.monotonic() - begin)
     assert answers == [LoginRefused("refused", False)] * 4
-    assert all(2.0 <= waited <= 6 for waited in seconds), seconds
+    assert min(seconds) >= 2.0, seconds
 
 
 @pytest.mark.slow
@@ -851,10 +859,10 @@ def test_pam_that_never_answers_is_given_up(start_agent: StartAgent, alice: User
     before = service.read_text()
     service.write_text("auth required pam_exec.so quiet /bin/sleep 60\n")
     try:
-        agent = start_agent("loginTimeout = 1")
+        agent = start_agent("loginTimeout = 2")
         with pytest.raises(AgentError, match="ended"):
             agent.stub.begin_login("PLAIN", plain(alice.name, alice.password))
-        assert agent.end() == -14
+        assert agent.end() == -signal.SIGALRM
     finally:
         service.write_text(before)
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from privsep.running import LOGIN_SECONDS, ME, RunningMonitor
-from servers.processes import is_running, wait_until
+from servers.processes import PATIENCE, is_running, wait_until
 
 from sendooway.auth import login, pam
 from sendooway.auth.identity import Identity, LoginError, Verdict
@@ -163,12 +163,14 @@ def test_a_proxy_that_dies_or_has_been_taken_over_is_replaced(start: Start, word
     monitor = start()
     first = monitor.ask("pid")
     assert monitor.ask(word) == ""
-    begin = time.monotonic()
-    second = monitor.ask("pid")
-    assert time.monotonic() - begin < 5
-    assert first != second
+    assert monitor.ask("pid") != first
     assert not is_running(int(first))
     assert ("proxy-misbehaves" in monitor.log) == (word != "die")
+
+
+def test_a_proxy_that_dies_is_replaced_within_a_second() -> None:
+    # The next one is ready a few milliseconds later: it is a fork.
+    assert monitors.FIRST_PAUSE <= 0.5
 
 
 def test_proxies_that_die_again_and_again_are_started_ever_more_slowly(start: Start) -> None:
@@ -211,7 +213,7 @@ def test_a_user_has_so_many_sessions_and_one_that_ends_makes_room(
     monitor.wait_for_log(f"too-many-sessions rip=192.0.2.7 user={ME} session=s2")
     (agent, *_) = monitor.agents()
     os.kill(agent, signal.SIGKILL)
-    monitor.wait_for_log("agent-killed")
+    monitor.wait_for_log(f"agent-killed process={agent} session=s0")
     assert monitor.ask(f"log-in 3 {ME}") == "LoginDone"
 
 
@@ -258,18 +260,18 @@ def test_so_many_logins_are_checked_at_the_same_time(
     monkeypatch.setattr(login, "verify", verify)
     monitor = start("maxLoginChecks = 2")
     monitor.ask("agents 4")
-    assert [monitor.ask(f"begin-log-in {number} user{number}") for number in range(4)] == ["Pause"] * 4
 
-    def checking() -> list[str]:
-        return sorted(path.name for path in tmp_path.glob("checking-*"))
+    def checking() -> set[str]:
+        return {path.name.removeprefix("checking-") for path in tmp_path.glob("checking-*")}
 
-    wait_until(lambda: len(checking()) == 2, "two checks")
-    first, second = checking()
-    assert (first, second) == ("checking-user0", "checking-user1")
-    for number in range(2):
-        (tmp_path / f"checked-user{number}").touch()
-        wait_until(lambda: len(checking()) == 3 + number, "the next check")  # noqa: B023
-    assert checking()[2:] == ["checking-user2", "checking-user3"]
+    for user in range(4):
+        assert monitor.ask(f"begin-log-in {user} user{user}") == "Pause"
+        if user < 2:
+            wait_until(lambda: len(checking()) == user + 1, "a check")  # noqa: B023
+    assert checking() == {"user0", "user1"}
+    for user in range(2):
+        (tmp_path / f"checked-user{user}").touch()
+        wait_until(lambda: len(checking()) == 3 + user, "the next check")  # noqa: B023
     # One that is killed at its check makes room, too; that it was no guess, nobody can know.
     monitor.ask("agents 1")
     for pid in monitor.agents():
@@ -372,7 +374,8 @@ def test_a_new_configuration_is_for_new_proxies_on_the_same_sockets(start: Start
 def test_a_bad_configuration_is_refused_and_the_old_one_kept(
     start: Start, configuration: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(monitors, "READY_SECONDS", 0.3)
+    if "hangs" in configuration:
+        monkeypatch.setattr(monitors, "READY_SECONDS", 3.0)  # in which the others have to be ready
     monitor = start("localname = old")
     pid = monitor.ask("pid")
     monitor.reload(configuration)
@@ -472,7 +475,7 @@ class Manager:
 def manager(tmp_path: Path) -> Iterator[Manager]:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
         sock.bind(f"{tmp_path}/notify")
-        sock.settimeout(20)
+        sock.settimeout(PATIENCE)
         yield Manager(sock)
 
 

@@ -58,7 +58,7 @@ def running(folder: Path, mail1: Ports, mail2: Ports) -> Iterator[Ports]:
             [PROGRAM, "-db", "-f", configuration], stdin=subprocess.DEVNULL, stdout=log, stderr=log
         )
     try:
-        wait_until(lambda: accepts(ports.submission), f"HAProxy accepts (see {folder})", 30)
+        wait_until(lambda: accepts(ports.submission), f"HAProxy accepts (see {folder})")
         yield ports
     finally:
         terminate(process)

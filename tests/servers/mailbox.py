@@ -51,7 +51,7 @@ class Mailbox:
 
     def take(self, recipient: str) -> Delivery:
         """The only mail to `recipient`, waited for and removed."""
-        wait_until(lambda: self._find(recipient), f"a delivery to {recipient}", 30)
+        wait_until(lambda: self._find(recipient), f"a delivery to {recipient}")
         (found,) = self._find(recipient)
         self.deliveries.remove(found)
         return found

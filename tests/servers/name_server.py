@@ -10,6 +10,7 @@ import dns.flags
 import dns.message
 import dns.rcode
 import dns.rrset
+from servers.processes import PATIENCE
 
 
 class Oddity(Enum):
@@ -45,7 +46,7 @@ class NameServer:
     ) -> None:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stopper:
             stopper.sendto(b"", ("127.0.0.1", self.port))
-        self._thread.join(10)
+        self._thread.join(PATIENCE)
         assert not self._thread.is_alive()
         self._socket.close()
 

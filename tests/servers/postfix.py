@@ -160,7 +160,7 @@ class Postfix:
             stderr=subprocess.DEVNULL,
             start_new_session=True,
         )
-        wait_until(self._is_ready, f"Postfix accepts (see {self._log})", 30)
+        wait_until(self._is_ready, f"Postfix accepts (see {self._log})")
 
     def stop(self) -> None:
         """End every process that `start` began."""

@@ -19,6 +19,8 @@ from enum import Enum
 from types import TracebackType
 from typing import NoReturn
 
+from servers.processes import PATIENCE
+
 
 class Stage(Enum):
     GREETING = "greeting"
@@ -118,7 +120,7 @@ class ScriptedSmarthost:
     ) -> None:
         self._stopper.close()
         for thread in self._threads:
-            thread.join(10)
+            thread.join(PATIENCE)
         self._listener.close()
         self._stop.close()
         assert not any(thread.is_alive() for thread in self._threads)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from servers.certificates import Certificate
-from servers.processes import accepts, free_port, wait_until
+from servers.processes import PATIENCE, accepts, free_port, wait_until
 
 _PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 _MODULES = "/usr/lib/ldap"
@@ -181,7 +181,7 @@ class Slapd:
             stdout=self._log,
             stderr=self._log,
         )
-        wait_until(self._is_ready, "slapd accepts", 30)
+        wait_until(self._is_ready, "slapd accepts")
         return self
 
     def _is_ready(self) -> bool:
@@ -191,7 +191,7 @@ class Slapd:
     def __exit__(self, *_: object) -> None:
         self._process.send_signal(signal.SIGTERM)
         try:
-            self._process.wait(30)
+            self._process.wait(PATIENCE)
         finally:
             self._process.kill()
             self._process.wait()

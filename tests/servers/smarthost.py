@@ -60,7 +60,7 @@ class Smarthost(ABC):
                 stderr=output,
                 start_new_session=True,
             )
-        wait_until(self._is_ready, f"{self.name} accepts (see {self.folder})", 30)
+        wait_until(self._is_ready, f"{self.name} accepts (see {self.folder})")
 
     def stop(self) -> None:
         terminate(self._process)

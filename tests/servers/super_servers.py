@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from servers import cell
-from servers.processes import descendants, free_port, wait_until, wait_until_gone
+from servers.processes import PATIENCE, descendants, free_port, wait_until, wait_until_gone
 from servers.program import ROOT, command
 
 INSTALLED = "/usr/local/sbin/sendooway"
@@ -42,8 +42,8 @@ def running(server: SuperServer, folder: Path, *options: str) -> Iterator[tuple[
     finally:
         left = descendants(process.pid)
         process.terminate()
-        process.wait(30)
-        wait_until_gone(left, 30)
+        process.wait(PATIENCE)
+        wait_until_gone(left)
 
 
 def _listens(port: int) -> bool:

@@ -113,7 +113,7 @@ class Systemd:
         left = descendants(self._process.pid)
         self._process.kill()
         self._process.wait()
-        wait_until_gone(left, 30)
+        wait_until_gone(left)
         # With more than one hierarchy, systemd has made folders of the same name in the others.
         hierarchies = {path for folder in self._own_cgroups for path in folder.parent.parent.iterdir() if path.is_dir()}
         for folder in {*self._own_cgroups, *(path / self._name for path in hierarchies)}:

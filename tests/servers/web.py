@@ -8,6 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 
 from servers.certificates import Certificate
+from servers.processes import PATIENCE
 
 Page = bytes | str | Callable[["Handler"], None]
 """A document; the URL that a redirection leads to; or what else to do with the request."""
@@ -76,5 +77,5 @@ class WebServer:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._server.shutdown()
-        self._thread.join(10)
+        self._thread.join(PATIENCE)
         self._server.server_close()
