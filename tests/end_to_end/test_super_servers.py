@@ -94,7 +94,10 @@ def test_standard_error_is_the_log_while_it_would_be_the_connection(
             assert replies.readline().startswith(b"220 ")
             client.sendall(b"NOOP\r\n")
             assert replies.readline().startswith(b"250 ")
-        ours = [one for one in descendants(pid) if title(one) in ("sendooway [proxy]", "sendooway [agent]")]
-        assert len(ours) == 2
-        for one in ours:
+
+        def ours() -> list[int]:
+            return [one for one in descendants(pid) if title(one) in ("sendooway [proxy]", "sendooway [agent]")]
+
+        wait_until(lambda: len(ours()) == 2, "proxy and agent, by their titles")
+        for one in ours():
             assert os.readlink(f"/proc/{one}/fd/2") == str(tmp_path / "log")

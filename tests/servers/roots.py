@@ -38,7 +38,7 @@ def why_not() -> str:
 
 
 class Unreachable(Exception):
-    """Debian's mirror does not answer."""
+    """Debian's mirror does not answer, or not with all that it promises."""
 
 
 def make_root(folder: Path, release: Release) -> Path:
@@ -70,7 +70,7 @@ def make_root(folder: Path, release: Release) -> Path:
         capture_output=True,
         text=True,
     )
-    if "apt-get update" in done.stderr:
-        raise Unreachable(f"no package lists of {release.suite} from {MIRROR}")
+    if "apt-get update" in done.stderr or "Failed to fetch" in done.stderr:
+        raise Unreachable(f"{release.suite} cannot be downloaded from {MIRROR}")
     assert done.returncode == 0, done.stderr
     return root
