@@ -12,12 +12,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from servers.certificates import Certificates
-from servers.processes import descendants
 from servers.slapd import ALICE, BASE, HIDDEN, ODD_NAMES, PEOPLE, REFUSED, UNREADABLE, USERS_GROUP, Person, Slapd
 
 from sendooway.auth import ldap, login
 from sendooway.auth.identity import AuthenticatorError, Identity, LoginError, Verdict
 from sendooway.config import Backend, Configuration, UserSettings
+from sendooway.privsep import kernel
 from sendooway.sasl import PasswordLogin
 from sendooway.secret import Secret
 
@@ -270,10 +270,10 @@ def test_a_child_that_says_nothing_of_use_is_ended(
 ) -> None:
     monkeypatch.setattr(ldap, "SECONDS", -0.5)
     monkeypatch.setattr(ldap, "_answer", act)
-    before = descendants(os.getpid())
+    before = kernel.children()
     reason = "the process that asks the LDAP servers ended, or took too long"
     assert outcome(configure(certificates, down), "alice", "x") == (Verdict.LATER, reason)
-    assert descendants(os.getpid()) == before
+    assert kernel.children() == before
 
 
 def test_trusted_certificates_that_cannot_be_read_are_the_administrator_s_business(certificates: Certificates) -> None:

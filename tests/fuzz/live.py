@@ -14,6 +14,7 @@ Of what `oracle` holds against a relay, these promises can be seen from outside:
 """
 
 import contextlib
+import itertools
 import os
 import pwd
 import re
@@ -26,7 +27,6 @@ from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from random import randrange
 
 from fuzz import conversation, targets
 from fuzz.conversation import CLIENT, SMARTHOST, Conversation, Event
@@ -42,6 +42,8 @@ _LOGIN = b64encode(f"\0{pwd.getpwuid(os.geteuid()).pw_name}\0any".encode())
 PREFACE = (b"EHLO client.test\r\n", b"AUTH PLAIN " + _LOGIN + b"\r\n", b"MAIL FROM:<alice@moon.test>\r\n")
 GREETING = b"220 smarthost.test\r\n"
 _RECEIVED = re.compile(rb"Received: from [^\r\n]*\r\n(?:\t[^\r\n]*\r\n)+")
+
+_numbers = itertools.count()  # of the conversations
 
 
 class Server:
@@ -145,7 +147,8 @@ class _Ends:
         self._listener = listener
         self._script = script
         # From an address of its own, as failed logins from one make the next ones wait.
-        address = f"127.2.{randrange(256)}.{randrange(1, 255)}"
+        block, host = divmod(next(_numbers) % (254 * 256), 254)
+        address = f"127.2.{block}.{host + 1}"
         self.client = _End(socket.create_connection(("127.0.0.1", port), source_address=(address, 0)))
         self.smarthosts: list[_End] = []
         self._smarthost_waits = self._leaving = self._waited = False

@@ -1,12 +1,10 @@
 """Mailboxes that have no smarthost: the search in a process of its own, and what an agent makes of it."""
 
-import os
 import signal
 from pathlib import Path
 
 import pytest
 from privsep.running import ME, RunningAgent, StartAgent
-from servers.processes import descendants
 
 from sendooway.accounts.account import Account, Credentials, FromNetrc, Origin, Security
 from sendooway.accounts.entry import Entry, Retriever
@@ -14,7 +12,7 @@ from sendooway.config import UserSettings
 from sendooway.discovery.internet import Internet
 from sendooway.discovery.search import Candidate, Finding, Proposal, Search
 from sendooway.log import Log
-from sendooway.privsep import guess
+from sendooway.privsep import guess, kernel
 from sendooway.privsep.guess import Found, GuessError
 from sendooway.privsep.messages import AccountFound, AccountMissing, LoginDone, LookUpFailed, SaslResponse
 from sendooway.secret import Secret
@@ -52,10 +50,10 @@ def test_a_process_that_fails_is_told(log: Log, log_file: Path) -> None:
 
 def test_a_process_that_takes_too_long_is_ended(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(guess, "SECONDS", 0.2)
-    before = descendants(os.getpid())
+    before = kernel.children()
     with pytest.raises(GuessError, match=r"not found within 0\.2 seconds"):
         find(log, lambda *_: signal.pause())
-    assert descendants(os.getpid()) == before
+    assert kernel.children() == before
 
 
 OWN = Proposal(Candidate("smtp.moon.test", 465, Security.SMTPS), "DNS, _submissions._tcp.moon.test", confirmed=True)
