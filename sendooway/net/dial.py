@@ -2,7 +2,6 @@
 
 import errno
 import os
-import queue
 import select
 import socket
 import threading
@@ -22,7 +21,7 @@ class DialError(Exception):
 def dial(host: str, port: int, deadline: Deadline, stop: int | None = None) -> socket.socket:
     """A connected socket, not blocking. Raises DialError, TimeoutError at the deadline, Stopping when the descriptor
     `stop` becomes readable."""
-    return dial_addresses(resolve(host, port, deadline), deadline, stop)
+    return dial_addresses(resolve(host, port, deadline, stop), deadline, stop)
 
 
 def dial_addresses(addresses: list[Address], deadline: Deadline, stop: int | None = None) -> socket.socket:
@@ -51,26 +50,37 @@ def dial_addresses(addresses: list[Address], deadline: Deadline, stop: int | Non
             sock.close()
 
 
-def resolve(host: str, port: int, deadline: Deadline) -> list[Address]:
-    """The addresses of a host, which is a name or a numeric address. Raises DialError, TimeoutError at the deadline."""
+def resolve(host: str, port: int, deadline: Deadline, stop: int | None = None) -> list[Address]:
+    """The addresses of a host, which is a name or a numeric address. Raises as `dial` does."""
     try:
         return _addresses(host, port, socket.AI_NUMERICHOST)
     except DialError:
         pass  # a name, then
-    # getaddrinfo knows no time limit; a thread that is late is left to itself.
-    answers: queue.SimpleQueue[list[Address] | DialError] = queue.SimpleQueue()
+    # getaddrinfo knows no time limit and cannot be stopped; a thread that is late is left to itself.
+    answers: list[list[Address] | DialError] = []
+    try:
+        ours, theirs = socket.socketpair()
+    except OSError as error:
+        raise DialError(str(error.strerror)) from error
 
     def look_up() -> None:
-        try:
-            answers.put(_addresses(host, port, 0))
-        except DialError as error:
-            answers.put(error)
+        with theirs:
+            try:
+                answers.append(_addresses(host, port, 0))
+            except DialError as error:
+                answers.append(error)
 
     threading.Thread(target=look_up, daemon=True).start()
-    try:
-        answer = answers.get(timeout=deadline.left())
-    except queue.Empty:
-        raise TimeoutError(f"{host} was not resolved within {deadline.seconds:g} seconds") from None
+    with ours:
+        poll = select.poll()
+        for descriptor in (ours.fileno(),) if stop is None else (ours.fileno(), stop):
+            poll.register(descriptor, select.POLLIN)
+        ready = [descriptor for descriptor, _ in poll.poll(deadline.left() * 1000)]
+    if stop in ready:
+        raise Stopping
+    if not ready:
+        raise TimeoutError(f"{host} was not resolved within {deadline.seconds:g} seconds")
+    (answer,) = answers
     if isinstance(answer, DialError):
         raise answer
     return answer

@@ -1,4 +1,8 @@
+import errno
+import os
 import socket
+import threading
+from collections.abc import Iterator
 
 import pytest
 from servers.processes import PATIENCE
@@ -67,6 +71,45 @@ def test_a_stopping_server_ends_dialling() -> None:
             dial("127.0.0.1", server.getsockname()[1], Deadline(PATIENCE), stopped.fileno())
         for sock in (*full, stopped, stop):
             sock.close()
+
+
+@pytest.fixture
+def slow_resolver(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """It answers for numbers only, and at the end of the test."""
+    over = threading.Event()
+
+    def look_up(host: str, port: int, *, type: int, flags: int) -> list[object]:
+        if not flags:
+            over.wait()
+        raise socket.gaierror(socket.EAI_NONAME, "none")
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    yield
+    over.set()
+
+
+@pytest.mark.usefixtures("slow_resolver")
+def test_a_resolver_that_does_not_answer_ends_at_the_deadline() -> None:
+    with pytest.raises(TimeoutError, match=r"mx\.test was not resolved within 0\.1 seconds"):
+        dial("mx.test", 25, Deadline(0.1))
+
+
+@pytest.mark.usefixtures("slow_resolver")
+def test_a_stopping_server_does_not_wait_for_the_resolver() -> None:
+    stopped, stop = socket.socketpair()
+    with stopped, stop:
+        stop.send(b"!")
+        with pytest.raises(Stopping):
+            dial("mx.test", 25, Deadline(30), stopped.fileno())
+
+
+def test_where_descriptors_are_short_no_name_resolves(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(socket, "socketpair", fail)
+    with pytest.raises(DialError, match="Too many open files"):
+        dial("localhost", 25, Deadline(5))
 
 
 V4, V6 = socket.AF_INET, socket.AF_INET6
