@@ -54,6 +54,12 @@ class Pool:
                     return kept.smarthost
         return None
 
+    def holds(self, fingerprint: bytes) -> bool:
+        """Whether `take` would have a connection of this account now."""
+        with self._lock:
+            self._drop_useless()
+            return any(kept.fingerprint == fingerprint for kept in self._kept)
+
     def keep(self, fingerprint: bytes, smarthost: Smarthost) -> bool:
         """Take over a connection on which nothing is expected any more; False if it is not wanted and stays yours."""
         now = self._clock()

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from sendooway.config import Configuration, Encryption, Listen, is_loopback
+from sendooway.early import EarlyDials
 from sendooway.greeting import Greeter
 from sendooway.log import Log
 from sendooway.net import tls
@@ -64,6 +65,8 @@ def serve(
     pool = Pool(configuration.smarthost_idle)
     ourselves = Ourselves(sock for sock, _ in listeners)
     shared = _shared(configuration, options, contexts, monitor, log, pool, signals, ourselves)
+    if configuration.dial_early:
+        shared = replace(shared, early=EarlyDials(pool, signals.stop))
     balancers = Trust(configuration.proxy_trust)
 
     def begin(sock: socket.socket, listen: Listen, place: Place) -> Session | None:

@@ -21,6 +21,9 @@ SAMPLE = """\
 # Seconds that logged-in connections to smarthosts wait for a user's next mail.
 #smarthostIdle = 30
 
+# After a login, log in at the smarthost of the user's last mail at once?
+#dialEarly = no
+
 # The user who speaks with the network; without it `sendooway`, else `nobody`.
 #runAs =
 

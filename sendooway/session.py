@@ -1,7 +1,7 @@
 """One client's connection from greeting to end: turns the decisions of `smtp/` into effects.
 
 One thread at a time owns it all: the client's stream, its agent, and the connection to the smarthost used last. While
-the agent takes its time with a login, there is none.
+the agent takes its time with a login, there is none; while a smarthost is dialled early, the agent is that thread's.
 """
 
 import contextlib
@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from time import localtime, monotonic, strftime
 
 from sendooway.config import Configuration, EightBitMime, Encryption
+from sendooway.early import EarlyDial, EarlyDials
 from sendooway.log import Log
 from sendooway.net import tls
 from sendooway.net.deadline import Deadline
@@ -69,7 +70,7 @@ LIMITS = {
 @dataclass(frozen=True)
 class Proxy:
     """What all sessions of a proxy process share. `stop` is a descriptor that becomes readable when they must end;
-    `ourselves` is what no smarthost may be."""
+    `ourselves` is what no smarthost may be; `early` is None where none is dialled early."""
 
     configuration: Configuration
     server_context: ssl.SSLContext | None  # None: no certificate, so no TLS
@@ -79,6 +80,7 @@ class Proxy:
     pool: Pool
     stop: int | None
     ourselves: Ourselves = field(default_factory=Ourselves)
+    early: EarlyDials | None = None
 
 
 @dataclass(frozen=True)
@@ -149,6 +151,7 @@ class Session:
         self._farewell = "quit"  # why the session is over, for the log
         self._user: _User | None = None
         self._smarthost: Smarthost | None = None
+        self._early: EarlyDial | None = None
         # The end of the time to log in, then of the time until the next mail.
         self._due = Deadline(proxy.configuration.login_timeout)
 
@@ -212,9 +215,10 @@ class Session:
         return True
 
     def _end(self, reason: str) -> None:
+        early = self._early.leave() if self._early is not None else None
         if self._agent is not None:
             self._agent.close()
-        self._log.event("disconnect", reason=reason)
+        self._log.event("disconnect", reason=reason, early=early.value if early else None)
         self._client.close()
         # Nobody waits any more.
         self._leave_smarthost()
@@ -338,6 +342,7 @@ class Session:
             case LoginDone():
                 self._logged_in(answer)
                 self._send(reply.reply(235, "2.7.0", "Authentication successful"))
+                self._dial_early()
                 return True
             case LoginRefused(verdict, final):
                 return self._refuse_login(verdict, final)
@@ -367,6 +372,12 @@ class Session:
         self._tell_login()
         self._expect_mail()
 
+    def _dial_early(self) -> None:
+        if self._proxy.early is not None:
+            assert self._user is not None
+            assert self._agent is not None
+            self._early = self._proxy.early.begin(self._user.name, self._agent, self._wishes(), self._log)
+
     def _expect_mail(self) -> None:
         self._due = Deadline(self._proxy.configuration.idle_timeout)
 
@@ -393,6 +404,8 @@ class Session:
     def _forward(self, mail: Envelope) -> bool:
         """False when the session is over."""
         begun = monotonic()
+        if self._early is not None:
+            self._early.make_way(mail.address, self._client)
         try:
             account = self._look_up(mail.address)
             smarthost = self._reach(account, mail.address)
@@ -448,7 +461,10 @@ class Session:
             unmet = [*dropped(mail, adapted), *relay.dropped]
             self._log_mail(mail, unmet, smarthost, relay, failure, monotonic() - begun)
         verdict = relay.outcome.verdict if relay.outcome is not None else None
-        self._server.mail_ended(relay.errors, accepted=verdict is not None and verdict.positive)
+        accepted = verdict is not None and verdict.positive
+        if accepted and self._proxy.early is not None:
+            self._proxy.early.accepted(self._user.name, mail.address)
+        self._server.mail_ended(relay.errors, accepted=accepted)
         if relay.outcome is not None:
             self._expect_mail()
         return self._server.errors_left > 0
@@ -473,6 +489,8 @@ class Session:
                 return self._smarthost
             self._leave_smarthost()
         if (kept := self._proxy.pool.take(account.fingerprint)) is not None:
+            if self._early is not None:
+                self._early.taken(account.fingerprint)
             kept.account = account
             self._smarthost = kept
             return kept

@@ -160,7 +160,8 @@ def test_at_the_end_all_are_quit_and_none_is_kept_any_more(peers: list[Peer], cl
 
 # Users and their accounts, as fingerprints, and what may happen between their sessions.
 deeds = st.tuples(
-    st.sampled_from(["take", "keep", "end", "421", "wait"]), st.sampled_from([b"alice 1", b"alice 2", b"bob"])
+    st.sampled_from(["take", "keep", "dial early", "end", "421", "wait"]),
+    st.sampled_from([b"alice 1", b"alice 2", b"bob"]),
 )
 
 
@@ -173,16 +174,21 @@ def test_whatever_happens_a_connection_serves_the_account_that_opened_it_and_is_
         pool = Pool(30, clock)
         opened: dict[Smarthost, tuple[bytes, Peer]] = {}
         in_use: dict[bytes, list[Smarthost]] = {}
+
+        def open_one(fingerprint: bytes) -> Smarthost:
+            peer = Peer()
+            peer.smarthost.born = clock.now
+            stack.callback(peer.close)
+            opened[peer.smarthost] = (fingerprint, peer)
+            return peer.smarthost
+
         for deed, fingerprint in history:
             match deed:
                 case "take":
+                    held = pool.holds(fingerprint)
                     smarthost = pool.take(fingerprint)
-                    if smarthost is None:
-                        peer = Peer()
-                        peer.smarthost.born = clock.now
-                        stack.callback(peer.close)
-                        smarthost = peer.smarthost
-                        opened[smarthost] = (fingerprint, peer)
+                    assert held == (smarthost is not None)
+                    smarthost = smarthost or open_one(fingerprint)
                     assert opened[smarthost][0] == fingerprint
                     assert not opened[smarthost][1].ended
                     assert all(smarthost not in users for users in in_use.values())
@@ -191,6 +197,9 @@ def test_whatever_happens_a_connection_serves_the_account_that_opened_it_and_is_
                     smarthost = in_use[fingerprint].pop()
                     if not pool.keep(fingerprint, smarthost):
                         smarthost.quit()
+                case "dial early" if not pool.holds(fingerprint):
+                    assert pool.keep(fingerprint, open_one(fingerprint))
+                    assert pool.holds(fingerprint)
                 case "end" | "421":
                     idle = [peer for owner, peer in opened.values() if owner == fingerprint and not peer.ended]
                     idle = [peer for peer in idle if peer.smarthost not in in_use.get(fingerprint, [])]

@@ -102,6 +102,7 @@ class Configuration:
     proxy_trust: tuple[str, ...] = ()  # networks, as in 192.0.2.0/24, whose hosts begin with a PROXY header
     workers: int = 1
     smarthost_idle: int = 30  # seconds; 0: connections to smarthosts end with their session
+    dial_early: bool = False
     run_as: str = ""  # empty: sendooway, else nobody with a warning
     krb5_keytab: str = ""  # empty: the system's
     krb5_pam_account: bool | None = None  # None: yes where PAM is the back end

@@ -95,6 +95,7 @@ KEYWORDS = {
         _Keyword("listen", "listen", values.listen, repeatable=True),
         _Keyword("proxyTrust", "proxy_trust", values.networks, _Empty.DEFAULT, repeatable=True),
         _Keyword("smarthostIdle", "smarthost_idle", values.seconds_or_none),
+        _Keyword("dialEarly", "dial_early", values.yes_or_no),
         _Keyword("workers", "workers", values.from_one_to(WORKERS_LIMIT)),
         _Keyword("runAs", "run_as", values.word, _Empty.DEFAULT),
         _Keyword("ldapAuthDN", "ldap_auth_dn", values.user_dn, _Empty.DEFAULT),
@@ -258,6 +259,10 @@ def _check(configuration: Configuration, found: _Found) -> None:
         for keyword, value in (("ldapUri", configuration.ldap_uri), ("ldapAuthDN", configuration.ldap_auth_dn)):
             if not value:
                 raise ConfigurationError(origins["authBackend"][0], "authBackend", f"`LDAP` needs {keyword}, too")
+    if configuration.dial_early and not configuration.smarthost_idle:
+        raise ConfigurationError(
+            origins["dialEarly"][0], "dialEarly", "contradicts `smarthostIdle = 0`: no connection can wait for its mail"
+        )
     places: dict[Listen, Origin] = {}
     for listen, origin in zip(configuration.listen, origins.get("listen", []), strict=True):
         if listen.tls and not configuration.ssl_cert:

@@ -158,9 +158,9 @@ class _Agent:
             case LoginCancel():
                 self.state = State.NOBODY
                 return None
-            case LookUp(reverse_path):
+            case LookUp(reverse_path, ahead):
                 self.state = State.USER
-                return self._acting().look_up(reverse_path)
+                return self._acting().look_up(reverse_path, ahead=ahead)
             case SaslBegin(number, offered, refused):
                 answer = self._acting().begin_sasl(number, offered, refused)
                 self.state = State.USER if isinstance(answer, SaslUnavailable) else State.SASL

@@ -101,9 +101,9 @@ class Agent:
         own_ca, self._own_ca = self._own_ca, None
         return own_ca
 
-    def look_up(self, reverse_path: str) -> AccountFound | AccountMissing | LookUpFailed:
-        """Which account serves this sender? Raises AgentError."""
-        self._send(LookUp(reverse_path))
+    def look_up(self, reverse_path: str, *, ahead: bool = False) -> AccountFound | AccountMissing | LookUpFailed:
+        """Which account serves this sender? `ahead` of any mail: see LookUp. Raises AgentError."""
+        self._send(LookUp(reverse_path, ahead))
         answer = self._receive_with_ca(_LOOK_UP_ANSWERS, LOOK_UP_SECONDS)
         assert isinstance(answer, AccountFound | AccountMissing | LookUpFailed)
         return answer

@@ -108,9 +108,13 @@ class LoginRefused:
 
 @dataclass(frozen=True)
 class LookUp:
-    """Which account serves this sender? `reverse_path` without angle brackets, empty for the null one."""
+    """Which account serves this sender? `reverse_path` without angle brackets, empty for the null one.
+
+    `ahead`: there is no mail yet, so that this account is not the one used last.
+    """
 
     reverse_path: str
+    ahead: bool = False
 
 
 @dataclass(frozen=True)

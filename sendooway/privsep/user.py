@@ -76,8 +76,8 @@ class User:
             self._broken = str(error)[:REASON_LIMIT]
             log.error("settings-refused", user=identity.name, reason=self._broken)
 
-    def look_up(self, reverse_path: str) -> AccountFound | AccountMissing | LookUpFailed:
-        """The account that serves the sender; empty: the null reverse-path."""
+    def look_up(self, reverse_path: str, *, ahead: bool = False) -> AccountFound | AccountMissing | LookUpFailed:
+        """The account that serves the sender; empty: the null reverse-path. `ahead`: see LookUp."""
         if self._broken is not None:
             return LookUpFailed(self._broken)
         try:
@@ -91,7 +91,8 @@ class User:
             return LookUpFailed(str(error)[:REASON_LIMIT])
         if account not in self._accounts:
             self._accounts.append(account)
-        self._last = account
+        if not ahead:
+            self._last = account
         if account.credentials is not None and isinstance(account.credentials.password, Secret):
             self._warn_of(account.origin.file)
         return describe(account, self._identity, self._accounts.index(account), self._fingerprint(account))

@@ -132,6 +132,7 @@ ADMINISTRATOR_LINES = [
     ("krb5PamAccount = no", "krb5_pam_account", False),
     ("krb5ConstrainedDelegation = yes", "krb5_constrained_delegation", True),
     ("authCache = 600", "auth_cache", 600),
+    ("dialEarly = yes", "dial_early", True),
     ("workers = 1", "workers", 1),
     ("workers = 64", "workers", 64),
     ("maxSessions = 1", "max_sessions", 1),
@@ -241,6 +242,10 @@ def test_an_empty_string_means_the_default(keyword: str) -> None:
         ("authBackend = passwd", "authBackend: 'passwd' is not PAM, LDAP or none"),
         ("authBackend = LDAP", "authBackend: `LDAP` needs ldapUri, too"),
         ("authBackend = LDAP\nldapUri = ldap://a", "authBackend: `LDAP` needs ldapAuthDN, too"),
+        (
+            "dialEarly = yes\nsmarthostIdle = 0",
+            "dialEarly: contradicts `smarthostIdle = 0`: no connection can wait for its mail",
+        ),
         ("timeout = 0", "timeout: '0' is not a number from 1 to 2147483647"),
         ("timeout = -1", "timeout: '-1' is not a number from 1 to 2147483647"),
         ("timeout = 2147483648", "timeout: '2147483648' is not a number from 1 to 2147483647"),

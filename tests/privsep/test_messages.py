@@ -49,8 +49,11 @@ ANY_MESSAGE = st.one_of(
     ("message", "octets"),
     [
         (LoginCancel(), b'{"message":"LoginCancel"}'),
-        (LookUp("a@b"), b'{"message":"LookUp","reverse_path":"a@b"}'),
-        (LookUp("\udcff\u00e9"), b'{"message":"LookUp","reverse_path":"\\udcff\\u00e9"}'),
+        (LookUp("a@b"), b'{"message":"LookUp","reverse_path":"a@b","ahead":false}'),
+        (
+            LookUp("\udcff\u00e9", ahead=True),
+            b'{"message":"LookUp","reverse_path":"\\udcff\\u00e9","ahead":true}',
+        ),
         (LoginChallenge(b"\x00\xff"), b'{"message":"LoginChallenge","challenge":"AP8="}'),
         (LoginContinue(Secret(b"")), b'{"message":"LoginContinue","response":""}'),
         (

@@ -63,6 +63,7 @@ authBackend = none
 workers = {WORKERS}
 timeout = 10
 smarthostIdle = 2
+dialEarly = yes
 maxSessionsPerUser = {2 * self.number}
 sslCA = {certificates.authority}
 sslCert = {certificates.good.certificate}
