@@ -47,8 +47,12 @@ def format_value(value: object) -> str:
             text = "Secret()"
         case _:
             text = str(value)
-    if text and len(text) <= VALUE_LIMIT and _BARE.issuperset(text):
-        return text
+    if len(text) <= VALUE_LIMIT:
+        if text and _BARE.issuperset(text):
+            return text
+        # Most values need no more than this, and to go through them by characters takes twenty times as long.
+        if text.isprintable() and '"' not in text and "\\" not in text and _octets(text) <= VALUE_LIMIT - 2:
+            return f'"{text}"'
     # Each character is at least one octet, so what lies beyond the limit cannot be part of the result.
     parts = [_escaped(char) for char in text[:VALUE_LIMIT]]
     room = VALUE_LIMIT - 2
@@ -91,10 +95,12 @@ def format_line(header: str, name: str, fields: dict[str, object]) -> bytes:
 
 
 class _File:
-    """A descriptor that lines are written to: a file, a pipe, a terminal."""
+    """A descriptor that lines are written to: a file, a pipe, a terminal. `shared`: it might block, since whether it
+    does is not ours to say."""
 
-    def __init__(self, descriptor: int) -> None:
+    def __init__(self, descriptor: int, *, shared: bool = False) -> None:
         self._descriptor = descriptor
+        self._shared = shared
         self._torn = False
 
     def write(self, level: Level, name: str, fields: dict[str, object]) -> bool:
@@ -104,12 +110,8 @@ class _File:
         line = format_line(f"{stamp}.{milliseconds:03}+00:00 sendooway[{os.getpid()}]", name, fields)
         if self._torn:  # a full disk took half a line; this one shall begin a new one
             line = b"\n" + line
-        # Not every descriptor could be made non-blocking, see _standard_error: ask first. A poll object for each
-        # line, because two threads must not use one at the same time.
-        writable = select.poll()
         try:
-            writable.register(self._descriptor, select.POLLOUT)
-            if not writable.poll(0):
+            if self._shared and not _takes_a_line(self._descriptor):
                 return False
             written = os.write(self._descriptor, line)
         except (OSError, ValueError):  # ValueError: closed, the number is negative
@@ -124,6 +126,14 @@ class _File:
         # Never write to whatever gets this number next.
         descriptor, self._descriptor = self._descriptor, -1
         os.close(descriptor)
+
+
+def _takes_a_line(descriptor: int) -> bool:
+    """Raises ValueError if it is closed."""
+    # A poll object for each line, because two threads must not use one at the same time.
+    writable = select.poll()
+    writable.register(descriptor, select.POLLOUT)
+    return bool(writable.poll(0))
 
 
 class _Syslog:
@@ -171,18 +181,16 @@ class _Counted:
     def __init__(self, destination: _File | _Syslog) -> None:
         self.destination = destination
         self._lost = 0
-        self._counted_by = os.getpid()
+        self._loser = 0  # the process that has lost them, and will report it
 
     def write(self, level: Level, name: str, fields: dict[str, object]) -> None:
-        if self._counted_by != os.getpid():  # what the parent lost, the parent reports
-            self._lost, self._counted_by = 0, os.getpid()
-        lost = self._lost
+        lost = self._lost if self._lost and self._loser == os.getpid() else 0
         if lost:
             fields = {**fields, "lost": lost}
         if self.destination.write(level, name, fields):
             self._lost = 0
         else:
-            self._lost += 1
+            self._lost, self._loser = lost + 1, os.getpid()
 
 
 class Log:
@@ -230,7 +238,7 @@ def open_log(destination: str | None, *, syslog: str = _SYSLOG) -> Log:
         case None:
             return Log(_Counted(_Syslog(syslog)), {})
         case "&2":
-            return Log(_Counted(_File(_standard_error())), {})
+            return Log(_Counted(_standard_error()), {})
         case path:
             flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
             return Log(_Counted(_File(os.open(path, flags, 0o640))), {})
@@ -246,13 +254,13 @@ def was_rotated(log: Log, destination: str | None) -> bool:
         return True
 
 
-def _standard_error() -> int:
+def _standard_error() -> _File:
     # O_NONBLOCK belongs to what is open, not to our descriptor of it: setting it on a terminal or pipe would set
     # it for the shell and all others that write there. Opening it anew gives us one of our own.
     try:
-        return os.open("/proc/self/fd/2", os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK)
+        return _File(os.open("/proc/self/fd/2", os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK))
     except OSError:  # a socket, or a terminal of someone else
-        return os.dup(2)
+        return _File(os.dup(2), shared=True)
 
 
 def describe(error: BaseException) -> str:
