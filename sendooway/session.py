@@ -54,8 +54,6 @@ from sendooway.smtp.server import (
     too_many_errors,
 )
 
-REPLY_SECONDS = 300  # for a client to take a reply
-
 # In seconds; RFC 5321, 4.5.3.2.
 LIMITS = {
     Wait.CLIENT_COMMAND: 300,
@@ -152,6 +150,7 @@ class Session:
         self._user: _User | None = None
         self._smarthost: Smarthost | None = None
         self._early: EarlyDial | None = None
+        self._limits = _limits(proxy.configuration.user_settings.timeout)
         # The end of the time to log in, then of the time until the next mail.
         self._due = Deadline(proxy.configuration.login_timeout)
 
@@ -226,7 +225,7 @@ class Session:
     # The client
 
     def _read_line(self) -> bytes | LineFault:
-        deadline = self._client_deadline(LIMITS[Wait.CLIENT_COMMAND])
+        deadline = self._client_deadline(Wait.CLIENT_COMMAND)
         while (line := self._lines.next_line()) is None:
             octets = self._client.receive(deadline)
             if not octets:
@@ -237,23 +236,19 @@ class Session:
     def _discard(self, octets: int) -> None:
         octets -= len(self._lines.take(octets))
         while octets:
-            received = self._client.receive(self._client_deadline(LIMITS[Wait.CLIENT_BODY]))
+            received = self._client.receive(self._client_deadline(Wait.CLIENT_BODY))
             if not received:
                 raise _ClientGone
             self._lines.receive(received)
             octets -= len(self._lines.take(octets))
 
-    def _client_deadline(self, seconds: float) -> Deadline:
+    def _client_deadline(self, wait: Wait) -> Deadline:
         """No later than what is due: a login, or a mail."""
-        return self._due.sooner(self._seconds(seconds))
-
-    def _seconds(self, limit: float) -> float:
-        timeout = self._user.timeout if self._user else self._proxy.configuration.user_settings.timeout
-        return limit if timeout is None else min(limit, timeout)
+        return self._due.sooner(self._limits[wait])
 
     def _send(self, *replies: Reply) -> None:
         octets = b"".join(map(reply.format, replies))
-        self._client.send(octets, self._client_deadline(REPLY_SECONDS))
+        self._client.send(octets, self._client_deadline(Wait.CLIENT_COMMAND))
 
     def _say_goodbye(self, enhanced: str, text: str) -> None:
         """421 where the client may still listen."""
@@ -302,7 +297,7 @@ class Session:
     def _start_tls(self) -> None:
         assert self._proxy.server_context is not None  # else TLS is not offered, and `listen ... tls` is an error
         try:
-            tls.accept(self._client, self._proxy.server_context, self._client_deadline(LIMITS[Wait.CLIENT_COMMAND]))
+            tls.accept(self._client, self._proxy.server_context, self._client_deadline(Wait.CLIENT_COMMAND))
         except tls.TlsError as error:
             self._log.warning("tls-failed", rip=self._peer.address or None, reason=str(error))
             raise
@@ -367,6 +362,7 @@ class Session:
             self._log.error("ca-refused", user=done.user, reason=str(error))
             context = tls.trusting_nobody()
         self._user = _User(done.user, done.localname, done.clone_ehlo, done.add_received_field, done.timeout, context)
+        self._limits = _limits(done.timeout)
         self._log = self._log.bind(user=done.user)
         self._server.login_succeeded()
         self._tell_login()
@@ -445,8 +441,7 @@ class Session:
         smarthost.mails += 1
         failure: str | None = None
         try:
-            limits = {wait: self._seconds(LIMITS[wait]) for wait in LIMITS}
-            splice(self._client, smarthost.stream, relay, limits, self._due)
+            splice(self._client, smarthost.stream, relay, self._limits, self._due)
         except ClientTimeout as error:
             failure = str(error)
             raise
@@ -614,6 +609,11 @@ class Session:
             dropped=" ".join(unmet) or None,
             seconds=seconds,
         )
+
+
+def _limits(timeout: float | None) -> dict[Wait, float]:
+    """No longer than the configured `timeout`."""
+    return {wait: limit if timeout is None else min(limit, timeout) for wait, limit in LIMITS.items()}
 
 
 def _name(account: AccountFound) -> str:

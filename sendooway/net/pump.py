@@ -48,8 +48,7 @@ class _Pump:
             self._send()
             if self._relay.done and not self._relay.for_client:
                 return
-            if not self._receive_pending():
-                self._wait()
+            self._receive()
 
     # Sending
 
@@ -86,16 +85,23 @@ class _Pump:
 
     # Receiving
 
-    def _receive_pending(self) -> bool:
-        """Takes octets that TLS has decrypted already and no poll would tell of; false if there were none."""
+    def _receive(self) -> None:
+        """From whoever has said something, after a wait where nobody has yet."""
         relay = self._relay
-        if relay.wants_smarthost and self._smarthost.transport.pending:
+        client_reads, smarthost_reads = relay.wants_client, relay.wants_smarthost
+        # What TLS has received already, no poll would tell of.
+        if smarthost_reads and self._smarthost.transport.pending:
             self._receive_from_smarthost()
-        elif relay.wants_client and not relay.done and self._client.transport.pending:
+        elif client_reads and self._client.transport.pending:
             self._receive_from_client()
         else:
-            return False
-        return True
+            ready = self._wait(client_reads, smarthost_reads)
+            # Writing is tried at each turn, so that only reading has to be told apart here.
+            client_reading, _, smarthost_reading, _ = self._descriptors
+            if smarthost_reads and smarthost_reading in ready:
+                self._receive_from_smarthost()
+            if client_reading in ready and relay.wants_client:  # still
+                self._receive_from_client()
 
     def _receive_from_client(self) -> None:
         try:
@@ -125,11 +131,10 @@ class _Pump:
 
     # Waiting
 
-    def _wait(self) -> None:
+    def _wait(self, client_reads: bool, smarthost_reads: bool) -> list[int]:
+        """The descriptors that are ready."""
         relay, client, smarthost = self._relay, self._client.transport, self._smarthost.transport
-        client_reads = relay.wants_client and not relay.done
-        smarthost_reads = relay.wants_smarthost and not relay.done
-        smarthost_writes = bool(relay.for_smarthost) and relay.lost is None and not relay.done
+        smarthost_writes = relay.for_smarthost and relay.lost is None and not relay.done
         wanted = (
             client.read_events if client_reads else 0,
             client.write_events if relay.for_client else 0,
@@ -139,17 +144,12 @@ class _Pump:
         if wanted != self._wanted:
             self._wanted = wanted
             self._poll = self._make_poll()
-        ready = {descriptor for descriptor, _ in self._poll.poll(self._seconds_left() * 1000)}
-        if self._client.stop in ready:
-            raise Stopping
+        ready = [descriptor for descriptor, _ in self._poll.poll(self._seconds_left() * 1000)]
         if not ready:
             self._late()
-        # Writing is tried at each turn, so that only reading has to be told apart here.
-        client_reading, _, smarthost_reading, _ = self._descriptors
-        if smarthost_reading in ready and relay.wants_smarthost:
-            self._receive_from_smarthost()
-        if client_reading in ready and relay.wants_client and not relay.done:
-            self._receive_from_client()
+        elif self._client.stop in ready:
+            raise Stopping
+        return ready
 
     def _make_poll(self) -> select.poll:
         interest = dict.fromkeys(self._descriptors, 0)
@@ -165,18 +165,19 @@ class _Pump:
 
     def _seconds_left(self) -> float:
         """Of the limit of what is waited for now; it begins anew whenever something has moved."""
-        relay = self._relay
+        relay, wait = self._relay, self._relay.wait
         if relay.for_smarthost or relay.for_client:
             waiting_for: object = (bool(relay.for_smarthost), self._sent)
             limit = self._limits[Wait.CLIENT_BODY]
         else:
-            waiting_for = (relay.wait, relay.progress)
-            limit = self._limits[relay.wait]
-        if relay.wait in _BEFORE_THE_MESSAGE:
+            waiting_for = (wait, relay.progress)
+            limit = self._limits[wait]
+        if wait in _BEFORE_THE_MESSAGE:
             limit = min(limit, self._left_until_due())
         if waiting_for != self._waiting_for:
             self._waiting_for = waiting_for
             self._deadline = Deadline(limit)
+            return limit
         try:
             return self._deadline.left()
         except TimeoutError:

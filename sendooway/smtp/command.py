@@ -5,13 +5,13 @@ from binascii import Error as Base64Error
 from binascii import a2b_base64
 from dataclasses import dataclass, field
 
+from sendooway.smtp.pattern import compiled
+
 MOST_OCTETS = 512  # of a command line with its CR LF, RFC 5321, 4.5.3.1.4
 # SIZE, BODY, SMTPUTF8, AUTH and the DSN parameters each allow a longer line (26, 17, 10, 500 and 600 octets).
 MOST_OCTETS_OF = {"MAIL": 2048, "RCPT": 2048, "AUTH": 12288}
 
-# Patterns are compiled at their first use: a client waits while we start.
-_VERB = rb"[A-Za-z0-9-]+"
-_PRINTABLE = r"[\x20-\x7e]*"
+_VERB = r"[A-Za-z0-9-]+"
 _WITH_UTF8 = frozenset({"MAIL", "RCPT", "VRFY", "EXPN"})
 
 
@@ -41,7 +41,7 @@ _MAILBOX = rf"(?:{_ATOM}|{_QUOTED})(?:@(?:{_DOMAIN}|{_LITERAL}))?"
 # A source route must be accepted and should be ignored (RFC 5321, C.).
 _PATH = rf"<(?:(?:@{beyond_ascii_and(_LETTERS + '_.,@-')}+:)?({_MAILBOX}))?>(?: +(.*))?"
 _PARAMETER = rf"([A-Za-z0-9][A-Za-z0-9-]*)(?:=({beyond_ascii_and(VISIBLE.replace('=', ''))}+))?"
-_CHUNK = r"([0-9]+)(?: +(LAST))?"
+_CHUNK = r"([0-9]+)(?i: +(LAST))?"
 
 
 class CommandError(Exception):
@@ -87,17 +87,23 @@ class Chunk:
 def parse(line: bytes) -> Command:
     """Takes one line without CR LF. Raises CommandError 500 if it is too long for its verb or not printable: ASCII,
     or UTF-8 where the line may hold an address (RFC 6531)."""
-    match = re.match(_VERB, line)
-    verb = match[0].decode("ascii").upper() if match else ""
-    if len(line) + 2 > MOST_OCTETS_OF.get(verb, MOST_OCTETS):
-        raise CommandError(500, "5.5.2", "Line too long")
     try:
         text = line.decode()
     except UnicodeDecodeError:
         raise CommandError(500, "5.5.2", "Syntax error") from None
-    if not verb or not re.fullmatch(_PRINTABLE_UTF8 if verb in _WITH_UTF8 else _PRINTABLE, text):
+    match = compiled(_VERB).match(text)
+    verb = match[0].upper() if match else ""
+    if len(line) + 2 > MOST_OCTETS_OF.get(verb, MOST_OCTETS):
+        raise CommandError(500, "5.5.2", "Line too long")
+    if not verb or not _is_printable(text, verb):
         raise CommandError(500, "5.5.2", "Syntax error")
     return Command(verb, text[len(verb) :].strip(" "))
+
+
+def _is_printable(text: str, verb: str) -> bool:
+    if text.isascii():
+        return text.isprintable()
+    return verb in _WITH_UTF8 and compiled(_PRINTABLE_UTF8).fullmatch(text) is not None
 
 
 def parse_mail(argument: str) -> Envelope:
@@ -113,7 +119,7 @@ def parse_rcpt(argument: str) -> Envelope:
 def parse_bdat(argument: str) -> Chunk:
     """The argument of BDAT: `OCTETS [LAST]` (RFC 3030, 2.). Raises CommandError 501: then nobody knows where the
     octets behind the line end and where commands begin."""
-    match = re.fullmatch(_CHUNK, argument, re.IGNORECASE)
+    match = compiled(_CHUNK).fullmatch(argument)
     if match is None:
         raise CommandError(501, "5.5.4", "Syntax error, say BDAT, a number of octets, and LAST behind the last chunk")
     return Chunk(int(match[1]), match[2] is not None)
@@ -122,12 +128,12 @@ def parse_bdat(argument: str) -> Chunk:
 def _envelope(argument: str, keyword: str, bad_address: str, *, may_be_null: bool) -> Envelope:
     if argument[: len(keyword)].upper() != keyword:
         raise CommandError(501, "5.5.4", f"Syntax error, say {keyword}<address>")
-    match = re.fullmatch(_PATH, argument[len(keyword) :].strip(" "))
+    match = compiled(_PATH).fullmatch(argument[len(keyword) :].strip(" "))
     if match is None or not (match[1] or may_be_null):
         raise CommandError(501, bad_address, "Bad address syntax")
     parameters: dict[str, str] = {}
     for word in (match[2] or "").split():
-        parameter = re.fullmatch(_PARAMETER, word)
+        parameter = compiled(_PARAMETER).fullmatch(word)
         if parameter is None or parameter[1].upper() in parameters:
             raise CommandError(501, "5.5.4", "Bad or repeated parameter")
         parameters[parameter[1].upper()] = parameter[2] or ""

@@ -4,11 +4,11 @@ A parameter that the smarthost offers is passed on. One that it does not offer i
 arrives all the same, or refused at once, where the mail would not be what the client has asked for.
 """
 
-import re
 from dataclasses import dataclass
 
 from sendooway.smtp.capabilities import Capabilities
 from sendooway.smtp.command import VISIBLE, Envelope, beyond_ascii_and
+from sendooway.smtp.pattern import compiled
 from sendooway.smtp.reply import Reply, reply
 
 
@@ -30,7 +30,6 @@ _NO_TLS = reply(550, "5.7.30", "REQUIRETLS is not possible on the way to this sm
 _NO_UTF8 = reply(553, "5.6.7", "The smarthost takes no UTF-8 addresses, it does not offer SMTPUTF8")
 
 
-# Compiled at their first use: a client waits while we start.
 _XTEXT = r"(?:[!-*,-<>-~]|\+[0-9A-F]{2})+"  # RFC 3461, 4.
 _UTF8_XTEXT = rf"(?:{beyond_ascii_and(VISIBLE.replace('+', '').replace('=', ''))}|\+[0-9A-F]{{2}})+"  # RFC 6533, 3.
 _ADDRESS_TYPE = r"[A-Z0-9!#$%&'*/?^_`{|}~-]+"
@@ -130,7 +129,7 @@ def _adapt(envelope: Envelope, known: dict[str, Parameter], offers: Capabilities
         parameter = known.get(keyword)
         if parameter is None:
             return reply(555, "5.5.4", f"Unknown parameter {keyword}")
-        if not re.fullmatch(parameter.value, value, re.IGNORECASE | re.ASCII):
+        if not compiled(f"(?ai:{parameter.value})").fullmatch(value):
             return reply(501, "5.5.4", f"Bad value of {keyword}")
         if parameter.extension in offers.extensions:
             parameters[keyword] = value

@@ -22,7 +22,7 @@ The caller feeds what it receives, sends what stands in `for_client` and `for_sm
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from enum import Enum
+from enum import Enum, StrEnum
 
 from sendooway.smtp import command, parameters, reply
 from sendooway.smtp.capabilities import Capabilities
@@ -54,7 +54,7 @@ class Phase(Enum):
     DONE = "done"
 
 
-class Wait(Enum):
+class Wait(StrEnum):
     """What the relay waits for, and so which time limit applies."""
 
     CLIENT_COMMAND = "client command"
@@ -140,6 +140,7 @@ class Relay:
         self._expected: deque[_Asked | Reply] = deque()
         self._held: bytes | LineFault | None = None
         self._client_gone = False
+        self._no_room = False  # lines wait until the client has listened
         self._excuse = reply.reply(451, "4.4.2", "The smarthost is gone")  # where it cannot answer
         self._verdict: Reply | None = None  # or it has answered before the end of the message
         # The message
@@ -162,13 +163,14 @@ class Relay:
     @property
     def wants_client(self) -> bool:
         """There is room for more octets of the client, and for our answers to them."""
-        room = len(self._lines) < ROOM and len(self.for_smarthost) < ROOM and len(self.for_client) < ROOM
-        return room and not self._client_gone
+        if self._client_gone or self.phase is Phase.DONE:
+            return False
+        return len(self.for_smarthost) < ROOM and len(self.for_client) < ROOM and len(self._lines) < ROOM
 
     @property
     def wants_smarthost(self) -> bool:
         """There is room for more octets of the smarthost."""
-        return self.lost is None and len(self.for_client) < ROOM
+        return self.lost is None and len(self.for_client) < ROOM and self.phase is not Phase.DONE
 
     @property
     def wait(self) -> Wait:
@@ -219,7 +221,8 @@ class Relay:
 
     def client_listened(self) -> None:
         """Octets for the client went out: there may be room again for answers of ours."""
-        self._advance()
+        if self._no_room:
+            self._advance()
 
     def lose(self, reason: str) -> None:
         """Give the smarthost up, for this reason: it vanished, is late, or talks nonsense."""
@@ -250,7 +253,8 @@ class Relay:
 
     def _advance(self) -> None:
         while self.phase is Phase.COMMANDS:
-            if len(self.for_client) >= ROOM:
+            self._no_room = len(self.for_client) >= ROOM
+            if self._no_room:
                 return
             if self._errs_too_much():
                 if not self._expected:

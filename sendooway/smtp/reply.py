@@ -1,7 +1,8 @@
 """Replies (RFC 5321, 4.2) and enhanced status codes (RFC 2034, RFC 3463)."""
 
-import re
 from dataclasses import dataclass
+
+from sendooway.smtp.pattern import compiled
 
 MOST_LINE_OCTETS = 4096  # of a smarthost's reply line, with its CR LF; RFC 5321, 4.5.3.1.5 allows 512
 MOST_CHALLENGE_OCTETS = 12288 + 6  # of 334 and base64, with its CR LF; RFC 4954, 4.
@@ -9,7 +10,6 @@ MOST_LINES = 128
 MOST_TEXT_OCTETS = 500  # of a line that we pass on, so that it keeps within 512 with code and CR LF
 
 _NO_LINE_END = bytes.maketrans(b"\r\n\0", b"   ")
-# Compiled at their first use: a client waits while we start.
 _ENHANCED = r"([245])\.[0-9]{1,3}\.[0-9]{1,3}(?= |$)"
 
 
@@ -43,11 +43,8 @@ def format(reply: Reply) -> bytes:
     start = f"{reply.enhanced} " if reply.enhanced else ""
     # A challenge is not for people, and of no use in part.
     limit = MOST_CHALLENGE_OCTETS if reply.code == 334 else MOST_TEXT_OCTETS
-    lines = [_octets(start + text)[:limit] for text in reply.text or ("",)]
-    code = str(reply.code).encode("ascii")
-    return b"".join(
-        code + (b" " if number == len(lines) else b"-") + line + b"\r\n" for number, line in enumerate(lines, 1)
-    )
+    *lines, last = [_octets(start + text)[:limit] for text in reply.text or ("",)]
+    return b"%b%d %b\r\n" % (b"".join(b"%d-%b\r\n" % (reply.code, line) for line in lines), reply.code, last)
 
 
 def _octets(text: str) -> bytes:
@@ -89,7 +86,7 @@ class ReplyReader:
         Raises ReplyError for a line that is too long, is not a reply line or ends with a bare LF, for codes that
         contradict each other within one reply, and for too many lines.
         """
-        while True:
+        while self._buffer:
             end = self._buffer.find(b"\n", self._searched)
             if end < 0:
                 self._searched = len(self._buffer)
@@ -102,6 +99,7 @@ class ReplyReader:
             if self._last_line(line):
                 text, self._lines = tuple(self._lines), []
                 return _reply(self._code, text)
+        return None
 
     def _last_line(self, line: bytes) -> bool:
         if len(line) > _limit(line):
@@ -127,7 +125,7 @@ def _limit(line: bytes | bytearray) -> int:
 
 def _reply(code: int, text: tuple[str, ...]) -> Reply:
     """Takes the enhanced status code off the lines. It counts only if it is of the code's class (RFC 2034, 4.)."""
-    match = re.match(_ENHANCED, text[0])
+    match = compiled(_ENHANCED).match(text[0])
     if match is None or int(match[1]) != code // 100:
         return Reply(code, "", text)
     enhanced = match[0]
