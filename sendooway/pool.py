@@ -38,7 +38,9 @@ class Pool:
         self._lock = threading.Lock()
         self._kept: list[_Kept] = []  # the one that waits longest first
         self._closed = seconds <= 0
-        self._watched, self._wake = os.pipe()
+        self._readable = select.epoll()  # takes note of connections while a thread waits with it
+        self._stop = os.eventfd(0)
+        self._readable.register(self._stop, select.EPOLLIN)
         self._thread: threading.Thread | None = None
 
     def take(self, fingerprint: bytes) -> Smarthost | None:
@@ -46,19 +48,17 @@ class Pool:
         if not fingerprint:
             return None
         with self._lock:
-            self._drop_useless()
-            # The one that was used last is the least likely to be found closed.
-            for kept in reversed(self._kept):
-                if kept.fingerprint == fingerprint:
-                    self._kept.remove(kept)
-                    return kept.smarthost
-        return None
+            kept = self._newest(fingerprint)
+            if kept is None:
+                return None
+            self._kept.remove(kept)
+            self._readable.unregister(_descriptor(kept))
+            return kept.smarthost
 
     def holds(self, fingerprint: bytes) -> bool:
         """Whether `take` would have a connection of this account now."""
         with self._lock:
-            self._drop_useless()
-            return any(kept.fingerprint == fingerprint for kept in self._kept)
+            return self._newest(fingerprint) is not None
 
     def keep(self, fingerprint: bytes, smarthost: Smarthost) -> bool:
         """Take over a connection on which nothing is expected any more; False if it is not wanted and stays yours."""
@@ -71,12 +71,13 @@ class Pool:
                 return False
             if len(self._kept) >= MOST_KEPT:
                 self._kept.pop(0).smarthost.quit()
-            self._kept.append(_Kept(fingerprint, smarthost, now + self._seconds))
+            kept = _Kept(fingerprint, smarthost, now + self._seconds)
+            self._kept.append(kept)
+            self._readable.register(_descriptor(kept), select.EPOLLIN)
             if self._thread is None:
                 # Only now: most tests, and a proxy that nobody uses, do without it.
                 self._thread = threading.Thread(target=self._watch, name="pool", daemon=True)
                 self._thread.start()
-        self._look_again()
         return True
 
     def close(self) -> None:
@@ -86,36 +87,45 @@ class Pool:
             for kept in self._kept:
                 kept.smarthost.quit()
             self._kept.clear()
+        os.eventfd_write(self._stop, 1)
         if self._thread is not None:
-            self._look_again()
             self._thread.join()
-        os.close(self._watched)
-        os.close(self._wake)
-
-    def _look_again(self) -> None:
-        os.write(self._wake, b"!")
+        self._readable.close()
+        os.close(self._stop)
 
     def _watch(self) -> None:
         """Ends connections whose time is over, and those that the smarthost ends."""
         while True:
-            poll = select.poll()
-            poll.register(self._watched, select.POLLIN)
             with self._lock:
                 if self._closed:
                     return
-                self._drop_useless()
-                for kept in self._kept:
-                    poll.register(kept.smarthost.stream.transport.descriptors()[0], select.POLLIN)
-                wait = self._kept[0].until - self._clock() if self._kept else None
-            if any(descriptor == self._watched for descriptor, _ in poll.poll(wait and max(wait, 0) * 1000)):
-                os.read(self._watched, 4096)
+                self._drop_old()
+                for kept in list(self._kept):
+                    self._drop_if_useless(kept)
+                # What is kept from now on is over later than this, so that it need not wake this thread.
+                wait = self._kept[0].until - self._clock() if self._kept else self._seconds
+            self._readable.poll(max(wait, 0))
 
-    def _drop_useless(self) -> None:
+    def _newest(self, fingerprint: bytes) -> _Kept | None:
+        """The one that was used last: it is the least likely to be found closed."""
+        self._drop_old()
+        for kept in reversed(self._kept):
+            if kept.fingerprint == fingerprint and not self._drop_if_useless(kept):
+                return kept
+        return None
+
+    def _drop_old(self) -> None:
         now = self._clock()
-        for kept in list(self._kept):
-            if kept.until <= now:
-                kept.smarthost.quit()
-                self._kept.remove(kept)
-            elif not kept.smarthost.is_silent():
-                kept.smarthost.cut()
-                self._kept.remove(kept)
+        while self._kept and self._kept[0].until <= now:
+            self._kept.pop(0).smarthost.quit()
+
+    def _drop_if_useless(self, kept: _Kept) -> bool:
+        useless = not kept.smarthost.is_silent()
+        if useless:
+            self._kept.remove(kept)
+            kept.smarthost.cut()
+        return useless
+
+
+def _descriptor(kept: _Kept) -> int:
+    return kept.smarthost.stream.transport.descriptors()[0]

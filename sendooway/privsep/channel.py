@@ -3,14 +3,17 @@
 import array
 import errno
 import os
+import select
 import socket
+import struct
 from collections.abc import Sequence
 
 from sendooway.privsep import messages
 from sendooway.privsep.messages import SIZE_LIMIT, Message, ProtocolError
 
 # A peer that has not taken a datagram for so long is stuck; every wait has a limit.
-SEND_SECONDS = 5.0
+SEND_SECONDS = 5
+_SEND_LIMIT = struct.pack("@ll", SEND_SECONDS, 0)  # a timeval, for setsockopt(2)
 
 # No message has more than two descriptors beside it.
 DESCRIPTOR_LIMIT = 2
@@ -28,6 +31,9 @@ class Channel:
 
     def __init__(self, end: socket.socket) -> None:
         self._socket = end
+        # The kernel keeps this limit by itself, and as it blocks, a datagram is one system call.
+        end.settimeout(None)
+        end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _SEND_LIMIT)
 
     def fileno(self) -> int:
         """The descriptor, to wait for: readable when a message or the end is there."""
@@ -41,9 +47,10 @@ class Channel:
         """
         octets = messages.format(message)
         ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))] if descriptors else []
-        self._socket.settimeout(SEND_SECONDS)
         try:
             self._socket.sendmsg([octets], ancillary)
+        except BlockingIOError:
+            raise TimeoutError("timed out") from None
         except (BrokenPipeError, ConnectionResetError):
             raise ChannelClosed from None
 
@@ -65,7 +72,8 @@ class Channel:
         process had no room for one: that is not the peer's fault. Then none stays open.
         """
         space = socket.CMSG_SPACE(limit * array.array("i").itemsize) if limit else 0
-        self._socket.settimeout(seconds)
+        if seconds is not None:
+            self._await(seconds)
         try:
             # One octet more than allowed, so that a datagram too long is seen and not cut.
             octets, ancillary, flags, _ = self._socket.recvmsg(SIZE_LIMIT + 1, space, socket.MSG_CMSG_CLOEXEC)
@@ -84,6 +92,12 @@ class Channel:
             for descriptor in descriptors:
                 os.close(descriptor)
             raise
+
+    def _await(self, seconds: float) -> None:
+        poll = select.poll()
+        poll.register(self._socket, select.POLLIN)
+        if not poll.poll(seconds * 1000):
+            raise TimeoutError("timed out")
 
     def close(self) -> None:
         self._socket.close()

@@ -272,12 +272,11 @@ def parse(octets: bytes, allowed: frozenset[type[Message]]) -> Message:
         raise ProtocolError("a message of unknown name")
     if kind not in allowed:
         raise ProtocolError(f"a {kind.__name__} that is not allowed now")
-    codecs = _FIELDS[kind]
-    if members.keys() != {field for field, _ in codecs}:
+    if members.keys() != _FIELD_NAMES[kind]:
         raise ProtocolError(f"a {kind.__name__} with missing or unknown fields")
     build: Callable[..., Message] = kind
     try:
-        return build(**{field: codec.decode(members[field]) for field, codec in codecs})
+        return build(*[codec.decode(members[field]) for field, codec in _FIELDS[kind]])
     except ValueError:
         raise ProtocolError(f"a {kind.__name__} with a field of the wrong type") from None
 
@@ -297,8 +296,9 @@ def _same(value: object) -> object:
 def _decode_text(value: object) -> str:
     if not isinstance(value, str):
         raise ValueError
-    # Octets that are not UTF-8 travel as surrogateescape makes them; other surrogates are in no text of ours.
-    value.encode("utf-8", "surrogateescape")
+    if not value.isascii():
+        # Octets that are not UTF-8 travel as surrogateescape makes them; other surrogates are in no text of ours.
+        value.encode("utf-8", "surrogateescape")
     return value
 
 
@@ -399,5 +399,6 @@ _NAMES = {kind.__name__: kind for kind in MESSAGES}
 _FIELDS: dict[type[Message], list[tuple[str, _Codec]]] = {
     kind: [(field.name, _CODECS[field.type]) for field in fields(kind)] for kind in MESSAGES
 }
+_FIELD_NAMES = {kind: {name for name, _ in _FIELDS[kind]} for kind in MESSAGES}
 _ENCODER = json.JSONEncoder(separators=(",", ":"))
 _DECODER = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_reject, parse_float=_reject)
