@@ -1,7 +1,8 @@
 """Every stage of both dialogues, and at each all that a peer can do wrong.
 
-One server stands it all: whatever happened in one session, the next mail goes through, and at the end the proxy has as
-many threads and descriptors as before, and no agent is left.
+Whatever happened in one session, the server stands it: the next mail goes through, and at the end the proxy has as
+many threads and descriptors as before, and no agent is left. There are two servers, as one that hurries, so that nobody
+has to wait for what never comes, would hurry everything else, too.
 """
 
 import os
@@ -11,9 +12,8 @@ import socket
 import ssl
 import struct
 import threading
-import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -34,12 +34,11 @@ ME = (pwd.getpwuid(os.geteuid()).pw_name, "not checked")
 
 CONFIGURATION = """\
 authBackend = none
-timeout = 1
-loginTimeout = 5
 maxErrors = 5
 smarthostIdle = 0
 smarthostMapping = direct:* localhost {port} alice-moon moon-secret tls
 """
+HURRY = "timeout = 2\nloginTimeout = 5\n"
 
 
 @dataclass
@@ -61,20 +60,38 @@ class Scene:
         return len(os.listdir(folder / "task")), len(os.listdir(folder / "fd")), len(self.sendooway.role("agent"))
 
 
-@pytest.fixture(scope="module")
-def scene(certificates: Certificates, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
+@contextmanager
+def serving(configuration: str, certificates: Certificates, folder: Path) -> Iterator[Scene]:
     server_context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     server_context.load_cert_chain(certificates.good.certificate, certificates.good.key)
     trusted = ssl.create_default_context(cafile=str(certificates.authority))
     with ScriptedSmarthost(tls=server_context) as smarthost:
-        text = basic_configuration(certificates) + CONFIGURATION.format(port=smarthost.port)
-        with Sendooway(tmp_path_factory.mktemp("matrix"), text) as sendooway:
+        text = basic_configuration(certificates) + configuration.format(port=smarthost.port)
+        with Sendooway(folder, text) as sendooway:
             scene = Scene(sendooway, smarthost, trusted)
             send_a_mail(scene, scene.connect())
             wait_until(lambda: scene.figures()[0] == 1, "the end of the first session")
             before = scene.figures()
             yield scene
             wait_until(lambda: scene.figures() == before, f"the figures from before, {before}")
+
+
+@pytest.fixture(scope="module")
+def patient(certificates: Certificates, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
+    with serving(CONFIGURATION, certificates, tmp_path_factory.mktemp("patient")) as scene:
+        yield scene
+
+
+@pytest.fixture(scope="module")
+def hurried(certificates: Certificates, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
+    with serving(CONFIGURATION + HURRY, certificates, tmp_path_factory.mktemp("hurried")) as scene:
+        yield scene
+
+
+@pytest.fixture
+def scene(fault: str, hurried: Scene, patient: Scene) -> Scene:
+    """For a fault of the smarthost."""
+    return hurried if FAULTS[fault] in (Fault.HANG, Fault.SLOW) else patient
 
 
 def send_a_mail(scene: Scene, client: smtplib.SMTP) -> None:
@@ -118,10 +135,9 @@ WITHIN = (Stage.MAIL, Stage.RCPT, Stage.DATA, Stage.BODY, Stage.DOT, Stage.OTHER
 def test_a_fault_on_the_way_to_the_smarthost(scene: Scene, stage: Stage, fault: str) -> None:
     client = scene.connect()
     scene.smarthost.script({stage: [FAULTS[fault]]})
-    begin, logged = time.monotonic(), len(scene.sendooway.log)
+    logged = len(scene.sendooway.log)
+    # It would never end if there were a deadline for each octet, and not one for the phase.
     code, octets = client.mail("alice@moon.test")
-    # One deadline for the phase, not one for each octet.
-    assert time.monotonic() - begin < 15
     assert (code, octets[:5]) in ((451, b"4.4.1"), (454, b"4.7.0"))
     told = octets.decode()
     if (stage, fault) == (Stage.GREETING, "reset"):
@@ -301,13 +317,13 @@ def detached(client: smtplib.SMTP) -> socket.socket:
 
 @pytest.mark.parametrize("fault", CLIENT_FAULTS)
 @pytest.mark.parametrize("stage", CLIENT_STAGES)
-def test_a_fault_of_the_client(scene: Scene, stage: str, fault: str) -> None:
-    scene.smarthost.script({})
-    mails = len(scene.smarthost.mails)
-    ended = scene.sendooway.log.count("disconnect")
-    with bring_to(scene, stage) as sock:
+def test_a_fault_of_the_client(hurried: Scene, stage: str, fault: str) -> None:
+    hurried.smarthost.script({})
+    mails = len(hurried.smarthost.mails)
+    ended = hurried.sendooway.log.count("disconnect")
+    with bring_to(hurried, stage) as sock:
         CLIENT_FAULTS[fault](sock)
-        wait_until(lambda: scene.sendooway.log.count("disconnect") > ended, "the end of the session")
+        wait_until(lambda: hurried.sendooway.log.count("disconnect") > ended, "the end of the session")
     # What the client did not finish, nobody has.
-    assert not any(mail.complete for mail in scene.smarthost.mails[mails:])
-    send_a_mail(scene, scene.connect())
+    assert not any(mail.complete for mail in hurried.smarthost.mails[mails:])
+    send_a_mail(hurried, hurried.connect())
