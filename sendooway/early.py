@@ -43,26 +43,33 @@ class EarlyDials:
         self.pool = pool
         self.stop = stop
         self._lock = Lock()
-        self._senders: dict[str, str] = {}  # the last one of each user; who sent last comes last
+        self._last: dict[str, tuple[str, bytes]] = {}  # mail of each user; who sent last comes last
         self._running = 0
         self._dialled = 0
         self._wasted = 0
 
-    def accepted(self, user: str, sender: str) -> None:
-        """A mail of the user was accepted. The null reverse-path says nothing about the next mail."""
+    def accepted(self, user: str, sender: str, fingerprint: bytes) -> None:
+        """A mail of the user was accepted through the account with this fingerprint.
+
+        The null reverse-path says nothing about the next mail.
+        """
         if not sender:
             return
         with self._lock:
-            self._senders.pop(user, None)
-            self._senders[user] = sender
-            if len(self._senders) > MOST_USERS:
-                del self._senders[next(iter(self._senders))]
+            self._last.pop(user, None)
+            if fingerprint:  # else the pool could not keep it
+                self._last[user] = (sender, fingerprint)
+            if len(self._last) > MOST_USERS:
+                del self._last[next(iter(self._last))]
 
     def begin(self, user: str, agent: Agent, wishes: Wishes, log: Log) -> "EarlyDial | None":
         """The user has logged in. Do not touch `agent` before `make_way` or `leave` has returned; None: you may."""
         with self._lock:
-            if self._running >= MOST_AT_A_TIME or (sender := self._senders.pop(user, None)) is None:
+            sender, fingerprint = self._last.get(user, ("", b""))
+            # The connection of that mail is mostly waiting yet; then there is nothing to ask or to start.
+            if not sender or self._running >= MOST_AT_A_TIME or self.pool.holds(fingerprint):
                 return None
+            del self._last[user]
             self._running += 1
         try:
             return EarlyDial(self, sender, agent, wishes, log)
@@ -159,8 +166,6 @@ class EarlyDial:
         account = self._agent.look_up(self._sender, ahead=True)
         if not isinstance(account, AccountFound) or not account.fingerprint:
             return  # nothing that the pool could keep
-        if self._dials.pool.holds(account.fingerprint):
-            return
         begun = monotonic()
         self._outcome, reason = Outcome.FAILED, None
         try:

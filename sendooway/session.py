@@ -458,7 +458,7 @@ class Session:
         verdict = relay.outcome.verdict if relay.outcome is not None else None
         accepted = verdict is not None and verdict.positive
         if accepted and self._proxy.early is not None:
-            self._proxy.early.accepted(self._user.name, mail.address)
+            self._proxy.early.accepted(self._user.name, mail.address, smarthost.account.fingerprint)
         self._server.mail_ended(relay.errors, accepted=accepted)
         if relay.outcome is not None:
             self._expect_mail()

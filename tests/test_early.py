@@ -67,7 +67,7 @@ class Rig:
 
     def dial(self) -> EarlyDial:
         """Alice's last mail was from SENDER, and she has logged in."""
-        self.dials.accepted("alice", SENDER)
+        self.dials.accepted("alice", SENDER, PRINT)
         dial = self.begin()
         assert dial is not None
         return dial
@@ -104,15 +104,15 @@ def account(smarthost: ScriptedSmarthost) -> AccountFound:
 
 def test_of_a_user_who_has_sent_nothing_nothing_is_dialled(rig: Rig) -> None:
     assert rig.begin() is None
-    rig.dials.accepted("bob", SENDER)
+    rig.dials.accepted("bob", SENDER, PRINT)
     assert rig.begin() is None
 
 
 def test_the_null_reverse_path_is_nobody_to_dial_for(rig: Rig) -> None:
-    rig.dials.accepted("alice", "")
+    rig.dials.accepted("alice", "", PRINT)
     assert rig.begin() is None
-    rig.dials.accepted("alice", SENDER)
-    rig.dials.accepted("alice", "")
+    rig.dials.accepted("alice", SENDER, PRINT)
+    rig.dials.accepted("alice", "", PRINT)
     assert rig.begin() is not None
     rig.find(AccountMissing(()))
 
@@ -152,17 +152,23 @@ def test_each_accepted_mail_pays_for_one_attempt_of_the_same_user_at_most(
                     dial.leave()
                 assert agent.asked == ([paid.pop(user)] if user in paid else [])
                 continue
-            dials.accepted(user, sender)
+            dials.accepted(user, sender, PRINT)
             if sender:
                 paid.pop(user, None)
                 paid[user] = sender
                 paid = dict(list(paid.items())[-3:])
 
 
+def test_after_a_mail_through_an_account_that_is_not_kept_nothing_is_dialled(rig: Rig) -> None:
+    rig.dials.accepted("alice", SENDER, PRINT)
+    rig.dials.accepted("alice", "alice@sun.test", b"")
+    assert rig.begin() is None
+
+
 def test_no_more_than_so_many_dial_at_a_time(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(early, "MOST_AT_A_TIME", 1)
     dial = rig.dial()
-    rig.dials.accepted("bob", SENDER)
+    rig.dials.accepted("bob", SENDER, PRINT)
     assert rig.begin("bob") is None
     rig.find(AccountMissing(()))
     dial.make_way(SENDER, rig.client)
@@ -178,7 +184,7 @@ def test_where_there_is_no_room_nothing_is_dialled(
         raise error
 
     monkeypatch.setattr(early, "MOST_AT_A_TIME", 1)
-    rig.dials.accepted("alice", SENDER)
+    rig.dials.accepted("alice", SENDER, PRINT)
     with monkeypatch.context() as patch:
         patch.setattr(f"sendooway.early.{short}", fail)
         assert rig.begin() is None
@@ -241,12 +247,16 @@ def test_where_there_is_nothing_to_keep_nothing_is_dialled_or_logged(rig: Rig, a
 
 
 def test_where_a_connection_waits_already_none_is_made(rig: Rig, smarthost: ScriptedSmarthost) -> None:
-    for outcome in (Outcome.WASTED, None):
-        dial = rig.dial()
-        rig.find(account(smarthost))
-        dial.make_way(SENDER, rig.client)
-        assert dial.leave() is outcome
-    assert smarthost.commands == [b"EHLO proxy.test"]
+    dial = rig.dial()
+    rig.find(account(smarthost))
+    dial.make_way(SENDER, rig.client)
+    rig.dials.accepted("alice", SENDER, PRINT)
+    assert rig.begin() is None
+    waiting = rig.dials.pool.take(PRINT)
+    assert waiting is not None
+    assert rig.begin() is not None  # alice's turn was not lost
+    rig.find(AccountMissing(()))
+    waiting.quit()
 
 
 def test_a_connection_that_the_pool_does_not_want_is_quit(rig: Rig, smarthost: ScriptedSmarthost, clock: Clock) -> None:

@@ -142,7 +142,7 @@ def questions(agent: Channel) -> list[Message]:
 
 
 def test_before_a_login_no_account_is_looked_up(rig: Rig) -> None:
-    rig.early.accepted("x", "alice@moon.test")
+    rig.early.accepted("x", "alice@moon.test", b"alice at moon")
     rig.say(b"EHLO client.test\r\nAUTH PLAIN AHgAeA==\r\nQUIT\r\n")
     assert rig.session.run() is not None
     agent = rig.agent()
@@ -153,7 +153,7 @@ def test_before_a_login_no_account_is_looked_up(rig: Rig) -> None:
 
 
 def test_after_a_login_the_account_used_last_is_looked_up_though_there_is_no_mail(rig: Rig) -> None:
-    rig.early.accepted("alice", "alice@moon.test")
+    rig.early.accepted("alice", "alice@moon.test", b"alice at moon")
     rig.say(b"AUTH PLAIN AHgAeA==\r\nQUIT\r\n")
     assert rig.session.run() is not None
     agent = rig.agent()
@@ -166,7 +166,7 @@ def test_after_a_login_the_account_used_last_is_looked_up_though_there_is_no_mai
 
 
 def test_a_mail_takes_the_connection_that_was_dialled_early_and_the_next_session_may_again(rig: Rig) -> None:
-    rig.early.accepted("alice", "alice@moon.test")
+    rig.early.accepted("alice", "alice@moon.test", b"alice at moon")
     with ScriptedSmarthost() as smarthost:
         account = AccountFound(0, "rc:1", "", "127.0.0.1", smarthost.port, "none", True, b"alice at moon")
         rig.say(b"AUTH PLAIN AHgAeA==\r\n" + MAIL + b"Hello\r\n.\r\nQUIT\r\n")
@@ -183,7 +183,7 @@ def test_a_mail_takes_the_connection_that_was_dialled_early_and_the_next_session
 
 
 def test_an_agent_that_ends_while_an_account_is_dialled_early_ends_the_session_at_the_mail(rig: Rig) -> None:
-    rig.early.accepted("alice", "alice@moon.test")
+    rig.early.accepted("alice", "alice@moon.test", b"alice at moon")
     rig.say(b"AUTH PLAIN AHgAeA==\r\nNOOP\r\n" + MAIL)
     assert rig.session.run() is not None
     agent = rig.agent()

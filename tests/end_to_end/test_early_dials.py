@@ -177,12 +177,11 @@ def test_through_tls_to_postfix_the_mail_takes_the_connection_that_waits(
     start: Start, connect: Connect, alice_with_two_identities: User, postfix: Postfix
 ) -> None:
     alice = alice_with_two_identities
-    sendooway = start("dialEarly = yes\nuserInclude = %h/.sendoowayrc")
-    send_one(connect, sendooway, alice)
-    sendooway.wait_for_log("smarthost-kept")
+    sendooway = start("dialEarly = yes")
+    first = connect(sendooway, alice)
+    first.sendmail("alice@moon.test", RECIPIENTS, CONTENT)
     postfix.take("bob@mars.test")
-    alice.write(".sendoowayrc", "timeout = 200\n")  # so that what was kept is of no use
-    client = connect(sendooway, alice)
+    client = connect(sendooway, alice)  # while the first session has the first connection
     sendooway.wait_for_log("dial-early", "account=alice-moon", "seconds=")
     client.sendmail("alice@moon.test", RECIPIENTS, CONTENT)
     client.quit()
