@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from time import localtime, monotonic, strftime
 
+from sendooway import sasl
 from sendooway.config import Configuration, EightBitMime, Encryption
 from sendooway.early import EarlyDial, EarlyDials
 from sendooway.log import Log
@@ -311,7 +312,8 @@ class Session:
         if self._agent is None:
             login_timeout = self._proxy.configuration.login_timeout
             told = self._peer.address if self._peer.balancer else ""
-            self._agent = Agent.request(self._proxy.monitor, self.id, self._client, login_timeout, told=told)
+            user = sasl.claimed(mechanism, initial_response)
+            self._agent = Agent.request(self._proxy.monitor, self.id, self._client, login_timeout, told=told, user=user)
         return self._answer_login(self._agent.begin_login(mechanism, initial_response))
 
     def _log_in_further(self, pause: Pause) -> bool | Pause:

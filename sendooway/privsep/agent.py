@@ -1,4 +1,5 @@
-"""The agent: one process for one session. It is born with its parent's rights, checks one login, and is that user then.
+"""The agent: born with its parent's rights, it checks a login. Then it is that user, or leaves the session to an agent
+that is this user already. What agents do as users is in `sessions.py`.
 
 Whoever has taken over the proxy asks it, too. So it answers only what the table ALLOWED has for its state, takes
 nothing for granted that a message says, and ends at anything else.
@@ -28,19 +29,15 @@ from sendooway.privsep.messages import (
     LoginCancel,
     LoginChallenge,
     LoginContinue,
-    LoginDone,
     LoginRefused,
-    LookUp,
     Message,
     ProtocolError,
-    SaslBegin,
-    SaslContinue,
-    SaslUnavailable,
 )
 from sendooway.privsep.privileges import PrivilegeError
 from sendooway.privsep.remembered import proof
+from sendooway.privsep.sessions import Sessions
 from sendooway.privsep.snapshot import Snapshot
-from sendooway.privsep.user import User
+from sendooway.privsep.visit import Visit
 from sendooway.sasl import ContextError, PasswordLogin, SaslError, TicketLogin
 from sendooway.secret import Secret
 
@@ -48,17 +45,12 @@ from sendooway.secret import Secret
 class State(Enum):
     NOBODY = "nobody has logged in"
     CHALLENGED = "a challenge of ours is open"
-    USER = "the process is the user"
-    SASL = "and a login at a smarthost has begun"
-    OVER = "nothing more will be answered"
+    OVER = "nobody will log in here any more"
 
 
 ALLOWED: dict[State, frozenset[type[Message]]] = {
     State.NOBODY: frozenset({LoginBegin}),
     State.CHALLENGED: frozenset({LoginContinue, LoginCancel}),
-    State.USER: frozenset({LookUp, SaslBegin}),
-    # A smarthost may refuse at any point, or be left for another.
-    State.SASL: frozenset({LookUp, SaslBegin, SaslContinue}),
 }
 
 
@@ -79,40 +71,39 @@ class Pace:
     jitter: float = 1.0
 
 
-@dataclass(frozen=True)
-class Visit:
-    """Whom the agent works for: the session's id and the client's address, both told by the parent, not the proxy."""
-
-    session: str
-    client: str  # `local` where there is no network between us
-
-
 def run(
-    channel: Channel, snapshot: Snapshot, visit: Visit, log: Log, pace: Pace, monitor: Channel | None = None
+    channel: Channel,
+    snapshot: Snapshot,
+    visit: Visit,
+    log: Log,
+    pace: Pace,
+    monitor: Channel | None = None,
+    resumed: Identity | None = None,
 ) -> int:
-    """Serve one session; returns the process's exit status, 0 if nothing was wrong.
+    """Serve one session, and those that are given to this agent then; returns the process's exit status, 0 if nothing
+    was wrong.
 
-    `monitor` is asked before each login is checked, and closed when somebody has logged in.
+    `monitor` is asked before each login is checked, and gives what comes then: sessions of the user that this process
+    has become, or else logins. `resumed` is who has logged in in this session before: the agent of then was killed.
     """
-    agent = _Agent(snapshot, visit, log, pace, Gate(monitor))
+    gate = Gate(monitor)
+    agent = _Agent(channel, visit, snapshot, log, pace, gate)
     try:
-        while agent.state is not State.OVER:
-            message = channel.receive(ALLOWED[agent.state], agent.patience())
-            answer = agent.answer(message)
-            if answer is not None:
-                beside = agent.take_descriptors()
-                channel.send(answer, beside)
-                for descriptor in beside:
-                    os.close(descriptor)
+        if resumed is not None:
+            agent.resume(resumed)
+        while agent.run():
+            agent = _Agent(*gate.next_login(), snapshot, log, pace, gate)
     except ChannelClosed:
         return 0
     except TimeoutError:
         log.event("login-timeout", rip=visit.client, session=visit.session)
         return 0
     except (ProtocolError, PrivilegeError) as error:
-        log.error("agent-ends", rip=visit.client, session=visit.session, state=agent.state.value, reason=str(error))
+        visit, state = agent.situation()
+        log.error("agent-ends", rip=visit.client, session=visit.session, state=state, reason=str(error))
         return os.EX_SOFTWARE
     except Exception as error:
+        visit, _ = agent.situation()
         # Its text and the local variables may hold a password, so only its place is told.
         log.error("agent-failed", rip=visit.client, session=visit.session, reason=describe(error))
         return os.EX_SOFTWARE
@@ -120,8 +111,9 @@ def run(
 
 
 class _Agent:
-    def __init__(self, snapshot: Snapshot, visit: Visit, log: Log, pace: Pace, gate: Gate) -> None:
-        self.state = State.NOBODY
+    def __init__(self, channel: Channel, visit: Visit, snapshot: Snapshot, log: Log, pace: Pace, gate: Gate) -> None:
+        self._channel = channel
+        self._state = State.NOBODY
         self._snapshot = snapshot
         self._visit = visit
         self._log = log
@@ -131,53 +123,52 @@ class _Agent:
         self._failures = 0
         self._mechanism = ""
         self._dialogue: sasl.Server | None = None
-        self._user: User | None = None
+        self._sessions: Sessions | None = None
+        self._given = False
 
-    def patience(self) -> float | None:
-        """How many seconds to wait for the next message; None: as long as the session lasts."""
-        return None if self._user is not None else self._left()
+    def run(self) -> bool:
+        """Until the session is over. True: it has only begun, and is another agent's now.
+
+        Raises ProtocolError for a message that makes no sense now, PrivilegeError if it cannot become the user,
+        ChannelClosed, and TimeoutError if nobody logs in in time."""
+        while self._state is not State.OVER:
+            answer = self._answer(self._channel.receive(ALLOWED[self._state], self._left()))
+            if answer is not None:
+                self._channel.send(answer)
+        if self._given:
+            self._channel.close()
+        elif self._sessions is not None:
+            self._sessions.serve()
+        return self._given
+
+    def resume(self, identity: Identity) -> None:
+        """Go on as this user. Raises PrivilegeError."""
+        self._state = State.OVER
+        self._become(identity, further=True).resume(self._channel, self._visit)
+
+    def situation(self) -> tuple[Visit, str]:
+        """Whose turn it is, and what may be asked."""
+        if self._sessions is None:
+            return self._visit, self._state.value
+        return self._sessions.visit, self._sessions.state.value
 
     def _left(self) -> float:
         """Seconds of the time to log in, of which all attempts have a part, back end included."""
         return max(0.001, self._end - time.monotonic())
 
-    def take_descriptors(self) -> tuple[int, ...]:
-        """What to send beside the answer; it is the caller's then."""
-        if self._user is None or self._user.own_ca is None:
-            return ()
-        descriptor, self._user.own_ca = self._user.own_ca, None
-        return (descriptor,)
-
-    def answer(self, message: Message) -> FromAgent | None:
-        """Raises ProtocolError for a message that makes no sense now, PrivilegeError if it cannot become the user."""
+    def _answer(self, message: Message) -> FromAgent | None:
         match message:
             case LoginBegin(mechanism, initial_response):
                 return self._begin_login(mechanism, initial_response)
             case LoginContinue(response):
                 return self._respond(response)
             case LoginCancel():
-                self.state = State.NOBODY
+                self._state = State.NOBODY
                 return None
-            case LookUp(reverse_path, ahead):
-                self.state = State.USER
-                return self._acting().look_up(reverse_path, ahead=ahead)
-            case SaslBegin(number, offered, refused):
-                answer = self._acting().begin_sasl(number, offered, refused)
-                self.state = State.USER if isinstance(answer, SaslUnavailable) else State.SASL
-                return answer
-            case SaslContinue(challenge):
-                answer = self._acting().continue_sasl(challenge)
-                self.state = State.USER if isinstance(answer, SaslUnavailable) else State.SASL
-                return answer
             case _:
                 raise ProtocolError(f"a {type(message).__name__}, which is no question")
 
-    def _acting(self) -> User:
-        if self._user is None:
-            raise ProtocolError("a question that only a user may ask")
-        return self._user
-
-    def _begin_login(self, mechanism: str, initial_response: Secret | None) -> FromAgent:
+    def _begin_login(self, mechanism: str, initial_response: Secret | None) -> FromAgent | None:
         if mechanism not in self._snapshot.configuration.auth_mechanisms:
             raise ProtocolError("a LoginBegin with a mechanism that is not offered")
         self._mechanism = mechanism
@@ -189,12 +180,13 @@ class _Agent:
             return self._refuse("", LoginError(Verdict.REFUSED, str(error), error.remedy), ready)
         challenge = next(self._dialogue)
         if initial_response is None:
-            self.state = State.CHALLENGED
+            self._state = State.CHALLENGED
             return LoginChallenge(challenge)
         # It answers the first challenge, which the client does not get to see (RFC 4954, 4.).
         return self._respond(initial_response)
 
-    def _respond(self, response: Secret) -> FromAgent:
+    def _respond(self, response: Secret) -> FromAgent | None:
+        """None: who takes over the session answers."""
         assert self._dialogue is not None
         ready = self._ready()
         try:
@@ -208,7 +200,7 @@ class _Agent:
             # Nothing was asked, so there is nothing that the time could tell.
             return self._refuse("", LoginError(Verdict.MALFORMED, str(error)), time.monotonic())
         else:
-            self.state = State.CHALLENGED
+            self._state = State.CHALLENGED
             return LoginChallenge(challenge)
         name = claim.authcid if isinstance(claim, PasswordLogin) else claim.principal
         remembered = self._gate.wait(name, self._proof(claim), self._left())
@@ -219,9 +211,18 @@ class _Agent:
         except LoginError as error:
             self._gate.failed(refused=error.verdict is Verdict.REFUSED)
             return self._refuse(name, error, ready)
-        if not self._gate.passed(identity.name, self._left()):
+        # A ticket that the client has delegated is in this process.
+        movable = self._channel if isinstance(claim, PasswordLogin) else None
+        verdict = self._gate.passed(identity, self._mechanism, movable, self._left())
+        if not verdict.granted:
             return self._turn_away(identity)
-        return self._become(identity, claim)
+        self._state = State.OVER
+        self._given = verdict.given
+        if not self._given:
+            principal, tickets = (claim.principal, claim.tickets) if isinstance(claim, TicketLogin) else (None, None)
+            sessions = self._become(identity, further=movable is not None)
+            sessions.begin(self._channel, self._visit, self._mechanism, principal, tickets)
+        return None
 
     def _open(self, mechanism: str) -> sasl.Server:
         """The server side of a mechanism. Raises ContextError."""
@@ -287,18 +288,19 @@ class _Agent:
             session=self._visit.session,
         )
         time.sleep(max(0.0, ready - time.monotonic()))
-        self.state = State.OVER if final else State.NOBODY
+        self._state = State.OVER if final else State.NOBODY
         return LoginRefused(error.verdict.value, final)
 
     def _turn_away(self, identity: Identity) -> LoginRefused:
         self._log.warning("too-many-sessions", rip=self._visit.client, user=identity.name, session=self._visit.session)
-        self.state = State.OVER
+        self._state = State.OVER
         return LoginRefused(Verdict.CROWDED.value, True)
 
-    def _become(self, identity: Identity, claim: PasswordLogin | TicketLogin) -> LoginDone:
+    def _become(self, identity: Identity, *, further: bool) -> Sessions:
+        """Be this user for good, and look after `further` sessions or this one only. Raises PrivilegeError."""
         # The keytab's keys are within its reach.
         self._dialogue = None
-        self._gate.close()
+        monitor = self._gate.leave(further=further)
         inherited = INHERITED if os.geteuid() == 0 else INHERITED | INHERITED_BY_OURSELVES
         kept = {name: value for name, value in os.environ.items() if name in inherited}
         privileges.drop_to(identity.uid, identity.gid, identity.name)
@@ -307,23 +309,5 @@ class _Agent:
             kept, HOME=identity.home, USER=identity.name, LOGNAME=identity.name, PATH="/usr/local/bin:/usr/bin:/bin"
         )
         kernel.set_title(f"sendooway [agent: {identity.name}]")
-        self._log.event(
-            "login",
-            rip=self._visit.client,
-            user=identity.name,
-            mech=self._mechanism,
-            principal=claim.principal if isinstance(claim, TicketLogin) else None,
-            session=self._visit.session,
-        )
-        tickets = claim.tickets if isinstance(claim, TicketLogin) else None
-        self._user = User(identity, self._snapshot, self._log.bind(session=self._visit.session), tickets)
-        self.state = State.USER
-        settings = self._user.settings
-        return LoginDone(
-            user=identity.name,
-            localname=settings.localname,
-            clone_ehlo=settings.clone_ehlo,
-            add_received_field=settings.add_received_field,
-            timeout=settings.timeout,
-            own_ca=self._user.own_ca is not None,
-        )
+        self._sessions = Sessions(identity, self._snapshot, self._log, monitor)
+        return self._sessions

@@ -1,26 +1,31 @@
-"""The agents, as the monitor knows them: who may have one, which may check a login now, and whose they have become.
+"""The agents, as the monitor knows them: who may have one, and which may check a login now.
 
-An agent is newborn until somebody has logged in; as long it has a channel to here (`gate.py` is its other end):
+An agent checks logins until it becomes a user (`gate.py` is the other end of its channel):
 
     agent -> monitor   CheckWanted    CheckGranted, when this user and this address have waited long enough, and
                                       when there is room: a check may take a core, memory, and seconds of a directory
     agent -> monitor   CheckEnded     (no answer)
     agent -> monitor   CheckPassed    SessionVerdict
+    monitor -> agent   LoginGiven     (no answer)
 
+What becomes of it then is in `acting.py`. One that has given its session away to an agent that is the user already is
+kept for the next login of this user: so who has failed once is never asked about the next one by the same process.
 Whatever becomes of a proxy, an agent goes through here before each check.
 """
 
 import os
 import signal
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
+from sendooway.auth.identity import Identity
 from sendooway.log import Log
 from sendooway.net.listener import source
 from sendooway.privsep import agent, channel, process
-from sendooway.privsep.agent import Pace, Visit
+from sendooway.privsep.acting import Acting
+from sendooway.privsep.agent import Pace
 from sendooway.privsep.channel import Channel, ChannelClosed
 from sendooway.privsep.failures import Failures
 from sendooway.privsep.messages import (
@@ -28,6 +33,7 @@ from sendooway.privsep.messages import (
     CheckGranted,
     CheckPassed,
     CheckWanted,
+    LoginGiven,
     Message,
     ProtocolError,
     SessionVerdict,
@@ -35,34 +41,55 @@ from sendooway.privsep.messages import (
 from sendooway.privsep.remembered import Remembered
 from sendooway.privsep.request import LOCAL, Request
 from sendooway.privsep.snapshot import Snapshot
+from sendooway.privsep.visit import Visit
+
+# One that has given its session away is kept for so long, and for so many logins: modules of PAM may leak.
+IDLE_SECONDS = 30.0
+LONGEST_LIFE = 600.0
+MOST_LOGINS = 100
+
+# A check that takes longer waits for something else than a core.
+CORE_SECONDS = 1.0
 
 
 class _State(Enum):
     IDLE = "no login is there to check"
     WAITING = "a login waits for its check"
     CHECKING = "it is checked now"
+    FREE = "its session is another agent's"
 
 
 _ALLOWED: dict[_State, frozenset[type[Message]]] = {
     _State.IDLE: frozenset({CheckWanted}),
     _State.WAITING: frozenset(),
     _State.CHECKING: frozenset({CheckEnded, CheckPassed}),
+    _State.FREE: frozenset(),
 }
 
 
 @dataclass(eq=False)
-class _Newborn:
-    """An agent in which nobody has logged in yet. `due`, of the monotonic clock, is when its check may begin."""
+class _Checker:
+    """An agent that is no user yet. Times are of the monotonic clock.
+
+    `due` is when its check may begin, `since` when its state began.
+    """
 
     pid: int
     channel: Channel
+    snapshot: Snapshot
     visit: Visit
     source: str
-    snapshot: Snapshot
+    born: float
     user: str = ""
     proof: bytes = b""  # of the login that waits or is checked; empty: it is not remembered, or was already
     state: _State = _State.IDLE
+    since: float = 0.0
     due: float = 0.0
+    logins: int = 1
+    refused: bool = False
+
+    def enter(self, state: _State) -> None:
+        self.state, self.since = state, time.monotonic()
 
 
 class Agents:
@@ -70,156 +97,268 @@ class Agents:
 
     def __init__(self, pace: Pace) -> None:
         self._pace = pace
+        self._cores = len(os.sched_getaffinity(0))
         self._failures = Failures()
         self._remembered = Remembered()
-        self._visits: dict[int, Visit] = {}
-        self._users: dict[int, str] = {}  # of those in which somebody has logged in from another machine
-        self._newborn: dict[int, _Newborn] = {}  # by the descriptor of its channel
+        self._visits: dict[int, tuple[Visit, ...]] = {}  # of each process, until somebody has logged in there
+        self._checkers: dict[int, _Checker] = {}  # by the descriptor of its channel
+        self._acting = Acting()
+        # For another agent, by the process that has ended, or will have in a moment.
+        self._early: dict[int, tuple[Request, Snapshot, int]] = {}
 
-    def start(self, request: Request, snapshot: Snapshot, log: Log) -> None:
-        """Fork an agent for a proxy's request, which is used up."""
+    def start(self, request: Request, snapshot: Snapshot, log: Log, proxy: int) -> None:
+        """Find or fork an agent for the request of a proxy, which is used up."""
+        if request.client is None:
+            request.end.close()
+            return
+        visit = Visit(request.session, request.client, proxy)
+        pid = self._acting.looking_after(visit)
+        if pid is not None:
+            # The proxy has heard of its end before we have.
+            self._forget_early(pid)
+            self._early[pid] = (request, snapshot, proxy)
+            return
         try:
-            if request.client is None:
-                return
-            visit = Visit(request.session, request.client)
-            origin = "" if visit.client == LOCAL else source(visit.client)
-            if self._is_full(origin, snapshot):
-                log.warning("too-many-logins", rip=visit.client, session=visit.session)
-                return
-            ours, theirs = channel.pair()
-
-            def run() -> int:
-                return agent.run(request.end, snapshot, visit, log, self._pace, theirs)
-
-            try:
-                keep = (request.end.fileno(), snapshot.memory, theirs.fileno())
-                pid = process.start("sendooway [agent]", run, keep, log)
-            except OSError:
-                ours.close()
-                raise
-            finally:
-                theirs.close()
+            if not self._resume(request.end, visit, log):
+                self._begin(request, snapshot, visit, log)
         except OSError as error:
             log.error("no-agent", session=request.session, reason=error.strerror)
-            return
         finally:
             request.end.close()
-        self._newborn[ours.fileno()] = _Newborn(pid, ours, visit, origin, snapshot)
-        self._visits[pid] = visit
+
+    def _forget_early(self, pid: int) -> None:
+        if pid in self._early:
+            request, *_ = self._early.pop(pid)
+            request.end.close()
+
+    def _resume(self, end: Channel, visit: Visit, log: Log) -> bool:
+        """Another agent for a session that has lost its own. Raises OSError."""
+        orphan = self._acting.adopt(visit)
+        if orphan is None:
+            return False
+        ours, pid = self._fork(end, orphan.snapshot, visit, log, orphan.identity)
+        self._visits[pid] = ()
+        self._acting.begin(pid, orphan.identity, orphan.snapshot, ours, visit, elsewhere=orphan.elsewhere)
+        log.event("agent-replaced", process=pid, session=visit.session, user=orphan.identity.name)
+        return True
+
+    def _begin(self, request: Request, snapshot: Snapshot, visit: Visit, log: Log) -> None:
+        """Raises OSError."""
+        origin = "" if visit.client == LOCAL else source(visit.client)
+        if self._is_full(origin, snapshot):
+            log.warning("too-many-logins", rip=visit.client, session=visit.session)
+        elif not self._reuse(request, snapshot, visit, origin):
+            ours, pid = self._fork(request.end, snapshot, visit, log)
+            self._checkers[ours.fileno()] = _Checker(pid, ours, snapshot, visit, origin, born=time.monotonic())
+            self._visits[pid] = (visit,)
+
+    def _fork(
+        self, end: Channel, snapshot: Snapshot, visit: Visit, log: Log, resumed: Identity | None = None
+    ) -> tuple[Channel, int]:
+        """The channel to it and its number. Raises OSError."""
+        ours, theirs = channel.pair()
+
+        def run() -> int:
+            return agent.run(end, snapshot, visit, log, self._pace, theirs, resumed)
+
+        try:
+            pid = process.start("sendooway [agent]", run, (end.fileno(), snapshot.memory, theirs.fileno()), log)
+        except OSError:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
+        return ours, pid
+
+    def _reuse(self, request: Request, snapshot: Snapshot, visit: Visit, origin: str) -> bool:
+        """Let an agent check the login that has checked others of this user."""
+        for checker in self._free():
+            if not request.user or checker.user != request.user or checker.snapshot is not snapshot:
+                continue
+            try:
+                checker.channel.send(LoginGiven(visit.session, visit.client), (request.end.fileno(),))
+            except (ChannelClosed, OSError):
+                continue  # the end of its channel will be heard
+            checker.visit, checker.source = visit, origin
+            checker.logins += 1
+            checker.enter(_State.IDLE)
+            self._visits[checker.pid] = (visit,)
+            return True
+        return False
+
+    def _free(self) -> list[_Checker]:
+        return [checker for checker in self._checkers.values() if checker.state is _State.FREE]
 
     def _is_full(self, origin: str, snapshot: Snapshot) -> bool:
-        limits, newborn = snapshot.configuration, self._newborn.values()
-        of_this = sum(each.source == origin for each in newborn) if origin else 0
+        limits = snapshot.configuration
+        newcomers = [checker for checker in self._checkers.values() if checker.state is not _State.FREE]
+        of_this = sum(checker.source == origin for checker in newcomers) if origin else 0
         # Proxies that are as they should be have less: they turn connections away before. After a reload there are
         # two generations of them.
         return (
-            len(newborn) >= limits.workers * limits.max_unauthenticated
+            len(newcomers) >= limits.workers * limits.max_unauthenticated
             or of_this >= limits.workers * limits.max_unauthenticated_per_client
             or len(self._visits) >= 2 * limits.workers * limits.max_sessions
         )
 
     def descriptors(self) -> Iterable[int]:
         """To be polled; `hear` is for those that are readable."""
-        return tuple(self._newborn)
+        return (*self._checkers, *self._acting.descriptors())
 
     def hear(self, descriptor: int, log: Log) -> None:
-        newborn = self._newborn[descriptor]
+        checker = self._checkers.get(descriptor)
+        if checker is None:
+            self._acting.hear(descriptor, log)
+            return
         try:
-            self._take(newborn, newborn.channel.receive(_ALLOWED[newborn.state], 1.0), log)
+            message, beside = checker.channel.receive_descriptors(_ALLOWED[checker.state], 1.0, 1)
+            try:
+                self._take(checker, message, beside, log)
+            finally:
+                for copied in beside:
+                    os.close(copied)
         except ProtocolError as error:
-            log.error("agent-misbehaves", process=newborn.pid, session=newborn.visit.session, reason=str(error))
-            os.kill(newborn.pid, signal.SIGKILL)
-            self._forget(newborn)
-        except (ChannelClosed, TimeoutError):
-            self._forget(newborn)
+            log.error("agent-misbehaves", process=checker.pid, session=checker.visit.session, reason=str(error))
+            os.kill(checker.pid, signal.SIGKILL)
+            self._forget(checker)
+        except (ChannelClosed, OSError):
+            self._forget(checker)
 
-    def _take(self, newborn: _Newborn, message: Message, log: Log) -> None:
-        limits = newborn.snapshot.configuration
+    def _take(self, checker: _Checker, message: Message, beside: Sequence[int], log: Log) -> None:
+        limits = checker.snapshot.configuration
         match message:
             case CheckWanted(user, proof):
-                delay = self._delay(newborn.source, user, limits.max_failed_logins)
-                newborn.user, newborn.proof = user, proof
-                newborn.state, newborn.due = _State.WAITING, time.monotonic() + delay
-                self._failures.count(newborn.source, user, time.monotonic(), limits.max_failed_logins)
+                delay = self._delay(checker.source, user, limits.max_failed_logins)
+                checker.user, checker.proof = user, proof
+                checker.enter(_State.WAITING)
+                checker.due = checker.since + delay
+                self._failures.count(checker.source, user, time.monotonic(), limits.max_failed_logins)
                 if delay:
-                    visit = newborn.visit
+                    visit = checker.visit
                     log.event("login-delayed", rip=visit.client, user=user, seconds=delay, session=visit.session)
             case CheckEnded(refused):
-                newborn.state = _State.IDLE
-                self._remembered.forget(newborn.user)
+                checker.enter(_State.IDLE)
+                checker.refused = True
+                self._remembered.forget(checker.user)
                 if not refused:
-                    self._settle(newborn, self._failures.take_back)
-            case CheckPassed(user):
-                newborn.state = _State.IDLE
-                self._settle(newborn, self._failures.passed)
-                if newborn.proof and limits.auth_cache:
-                    self._remembered.remember(newborn.user, newborn.proof, limits.auth_cache)
-                # As for the other limits, this machine counts for none: a webmail has many sessions of one user.
-                elsewhere = bool(newborn.source)
-                granted = not elsewhere or list(self._users.values()).count(user) < limits.max_sessions_per_user
-                newborn.channel.send(SessionVerdict(granted))
-                if granted:
-                    if elsewhere:
-                        self._users[newborn.pid] = user
-                    self._forget(newborn)
+                    self._settle(checker, self._failures.take_back)
+            case CheckPassed(user, uid, gid, home, mechanism):
+                checker.enter(_State.IDLE)
+                self._settle(checker, self._failures.passed)
+                if checker.proof and limits.auth_cache:
+                    self._remembered.remember(checker.user, checker.proof, limits.auth_cache)
+                self._admit(checker, Identity(user, uid, gid, home), mechanism, beside)
+
+    def _admit(self, checker: _Checker, identity: Identity, mechanism: str, beside: Sequence[int]) -> None:
+        """Somebody has logged in."""
+        # As for the other limits, this machine counts for none: a webmail has many sessions of one user.
+        elsewhere = bool(checker.source)
+        most = checker.snapshot.configuration.max_sessions_per_user
+        if elsewhere and self._acting.sessions_from_elsewhere(identity.name) >= most:
+            checker.channel.send(SessionVerdict(granted=False))
+            return
+        snapshot, visit = checker.snapshot, checker.visit
+        given = any(
+            self._acting.give(identity, snapshot, visit, mechanism, descriptor, elsewhere=elsewhere)
+            for descriptor in beside
+        )
+        self._visits[checker.pid] = ()
+        checker.channel.send(SessionVerdict(granted=True, given=given))
+        if given:
+            self._free_or_forget(checker)
+        else:
+            del self._checkers[checker.channel.fileno()]
+            bound = not beside
+            self._acting.begin(
+                checker.pid, identity, snapshot, checker.channel, visit, elsewhere=elsewhere, bound=bound
+            )
+
+    def _free_or_forget(self, checker: _Checker) -> None:
+        """Its session is another agent's."""
+        # More than may check at a time have nothing to do.
+        wanted = len(self._free()) < checker.snapshot.configuration.max_login_checks
+        fresh = checker.logins < MOST_LOGINS and time.monotonic() - checker.born < LONGEST_LIFE
+        if wanted and fresh and not checker.refused:
+            checker.enter(_State.FREE)
+        else:
+            self._forget(checker)
 
     def _delay(self, source: str, user: str, free: int) -> float:
         return self._failures.delay(source, user, time.monotonic(), free)
 
-    def _settle(self, newborn: _Newborn, settle: Callable[[str, str, float, int], None]) -> None:
+    def _settle(self, checker: _Checker, settle: Callable[[str, str, float, int], None]) -> None:
         """An attempt was no failure: who waits because of it need not any more."""
-        source, user, free = newborn.source, newborn.user, newborn.snapshot.configuration.max_failed_logins
+        source, user, free = checker.source, checker.user, checker.snapshot.configuration.max_failed_logins
         settle(source, user, time.monotonic(), free)
         for other in self._waiting():
             if (other.source, other.user) == (source, user):
                 other.due = min(other.due, time.monotonic() + self._delay(source, user, free))
 
-    def _forget(self, newborn: _Newborn) -> None:
-        """Somebody has logged in there, or it has ended."""
-        del self._newborn[newborn.channel.fileno()]
-        newborn.channel.close()
+    def _forget(self, checker: _Checker) -> None:
+        """It is not needed any more, or has ended."""
+        del self._checkers[checker.channel.fileno()]
+        checker.channel.close()
 
     def keep_time(self) -> None:
         """Grant the checks that are due, those first that have waited longest, as far as there is room."""
+        self._acting.keep_time()
         now = time.monotonic()
-        for newborn in self._waiting():
-            if newborn.due > now or not self._has_room(newborn):
+        for checker in self._free():
+            if now - checker.since >= IDLE_SECONDS:
+                self._forget(checker)
+        for checker in self._waiting():
+            if checker.due > now or not self._has_room(checker):
                 return
-            newborn.state = _State.CHECKING
+            checker.enter(_State.CHECKING)
             try:
-                newborn.channel.send(CheckGranted(self._recall(newborn)))
+                checker.channel.send(CheckGranted(self._recall(checker)))
             except (ChannelClosed, TimeoutError):
                 continue  # the end of its channel will be heard
 
-    def _recall(self, newborn: _Newborn) -> bool:
-        if not newborn.proof or not self._remembered.knows(newborn.user, newborn.proof):
+    def _recall(self, checker: _Checker) -> bool:
+        if not checker.proof or not self._remembered.knows(checker.user, checker.proof):
             return False
-        newborn.proof = b""  # it was proved back then, not now: its time goes on
+        checker.proof = b""  # it was proved back then, not now: its time goes on
         return True
 
     def patience(self) -> float | None:
         """Seconds until `keep_time` has something to do; None: only what happens will bring it."""
+        now = time.monotonic()
+        due = [checker.since + IDLE_SECONDS for checker in self._free()]
         waiting = self._waiting()
-        if not waiting or not self._has_room(waiting[0]):
-            return None
-        return max(0.0, waiting[0].due - time.monotonic())
+        if waiting and self._has_room(waiting[0]):
+            due.append(waiting[0].due)
+        elif waiting:
+            due += [checker.since + CORE_SECONDS for checker in self._checking() if now - checker.since < CORE_SECONDS]
+        acting = self._acting.patience()
+        if acting is not None:
+            due.append(now + acting)
+        return max(0.0, min(due) - now) if due else None
 
-    def _waiting(self) -> list[_Newborn]:
-        waiting = (newborn for newborn in self._newborn.values() if newborn.state is _State.WAITING)
-        return sorted(waiting, key=lambda newborn: newborn.due)
+    def _waiting(self) -> list[_Checker]:
+        waiting = (checker for checker in self._checkers.values() if checker.state is _State.WAITING)
+        return sorted(waiting, key=lambda checker: checker.due)
 
-    def _has_room(self, newborn: _Newborn) -> bool:
-        checking = sum(other.state is _State.CHECKING for other in self._newborn.values())
-        return checking < newborn.snapshot.configuration.max_login_checks
+    def _has_room(self, checker: _Checker) -> bool:
+        """To check a password takes a core for a while, on purpose; more at a time would only take longer."""
+        checking, now = self._checking(), time.monotonic()
+        computing = sum(now - other.since < CORE_SECONDS for other in checking)
+        return computing < self._cores and len(checking) < checker.snapshot.configuration.max_login_checks
+
+    def _checking(self) -> list[_Checker]:
+        return [checker for checker in self._checkers.values() if checker.state is _State.CHECKING]
 
     def processes(self) -> frozenset[int]:
         """The numbers of all of them."""
         return frozenset(self._visits)
 
-    def buried(self, pid: int) -> Visit | None:
-        """A child has ended: whom it worked for, if it was an agent."""
-        self._users.pop(pid, None)
-        return self._visits.pop(pid, None)
+    def buried(self, pid: int, log: Log, *, killed: bool) -> tuple[Visit, ...]:
+        """A child has ended, by a signal if it was `killed`: whom it worked for, if it was an agent."""
+        visits = self._visits.pop(pid, ()) + self._acting.buried(pid, killed=killed)
+        if pid in self._early:
+            request, snapshot, proxy = self._early.pop(pid)
+            self.start(request, snapshot, log, proxy)
+        return visits
 
     def end(self) -> None:
         for pid in self._visits:

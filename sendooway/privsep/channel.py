@@ -113,6 +113,13 @@ def pair() -> tuple[Channel, Channel]:
     return Channel(one), Channel(other)
 
 
+def given(descriptors: list[int]) -> Channel:
+    """A channel, an end of which has come beside a message of somebody who is trusted. Raises ProtocolError."""
+    if len(descriptors) != 1:
+        raise ProtocolError("a message without the channel that belongs to it")
+    return Channel(socket.socket(fileno=descriptors[0]))
+
+
 def _parse_rights(ancillary: list[tuple[int, int, bytes]]) -> list[int]:
     numbers = array.array("i")
     for level, kind, data in ancillary:

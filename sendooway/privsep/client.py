@@ -1,6 +1,7 @@
 """The proxy's side of an agent: each question is a method, each with the time that its answer may take."""
 
 import os
+from collections.abc import Callable
 
 from sendooway.net.deadline import Deadline
 from sendooway.net.pause import Pause
@@ -50,9 +51,19 @@ class AgentError(Exception):
 class Agent:
     """The agent of one session. After an AgentError it is of no more use."""
 
-    def __init__(self, channel: Channel, login_timeout: float, patience: float = PATIENCE) -> None:
-        """`login_timeout` is how many seconds a login may take in all. Who has no `patience` is told to come again."""
+    def __init__(
+        self,
+        channel: Channel,
+        login_timeout: float,
+        patience: float = PATIENCE,
+        successor: Callable[[], Channel] | None = None,
+    ) -> None:
+        """`login_timeout` is how many seconds a login may take in all. Who has no `patience` is told to come again.
+
+        `successor` gives the channel to another agent if this one dies, or raises AgentError.
+        """
         self._channel = channel
+        self._successor = successor
         self._login_timeout = login_timeout
         self._patience = patience
         self._answered_by = Deadline(0)
@@ -60,25 +71,29 @@ class Agent:
 
     @classmethod
     def request(
-        cls, monitor: Channel, session: str, client: Stream, login_timeout: float, *, told: str = ""
+        cls, monitor: Channel, session: str, client: Stream, login_timeout: float, *, told: str = "", user: str = ""
     ) -> "Agent":
         """Ask the monitor for an agent. It reads the address of `client` from the connection itself, unless a balancer,
-        which it trusts too, has `told` another.
+        which it trusts too, has `told` another. `user` is who wants to log in, where that is known.
 
         Raises AgentError; a monitor that refuses is noticed at the first question.
         """
-        try:
-            ours, theirs = channels.pair()
-        except OSError as error:
-            raise AgentError(f"no channel to an agent: {error.strerror}") from error
-        try:
-            monitor.send(AgentWanted(session, told), (theirs.fileno(), client.transport.descriptors()[0]))
-        except (ChannelClosed, OSError) as error:
-            ours.close()
-            raise AgentError("the monitor cannot be asked for an agent") from error
-        finally:
-            theirs.close()
-        return cls(ours, login_timeout)
+
+        def ask(user: str = "") -> Channel:
+            try:
+                ours, theirs = channels.pair()
+            except OSError as error:
+                raise AgentError(f"no channel to an agent: {error.strerror}") from error
+            try:
+                monitor.send(AgentWanted(session, told, user), (theirs.fileno(), client.transport.descriptors()[0]))
+            except (ChannelClosed, OSError) as error:
+                ours.close()
+                raise AgentError("the monitor cannot be asked for an agent") from error
+            finally:
+                theirs.close()
+            return ours
+
+        return cls(ask(user), login_timeout, successor=ask)
 
     def begin_login(self, mechanism: str, initial_response: bytes | None) -> LoginAnswer | Pause:
         """AUTH. A pause: the answer is there at its end, for `login_answer`. Raises AgentError."""
@@ -102,11 +117,23 @@ class Agent:
         return own_ca
 
     def look_up(self, reverse_path: str, *, ahead: bool = False) -> AccountFound | AccountMissing | LookUpFailed:
-        """Which account serves this sender? `ahead` of any mail: see LookUp. Raises AgentError."""
-        self._send(LookUp(reverse_path, ahead))
-        answer = self._receive_with_ca(_LOOK_UP_ANSWERS, LOOK_UP_SECONDS)
+        """Which account serves this sender? `ahead` of any mail: see LookUp. If the agent was killed, its successor is
+        asked. Raises AgentError."""
+        question = LookUp(reverse_path, ahead)
+        try:
+            answer = self._look_up(question)
+        except AgentError as error:
+            if self._successor is None or not isinstance(error.__cause__, ChannelClosed):
+                raise
+            self._channel.close()
+            self._channel = self._successor()
+            answer = self._look_up(question)
         assert isinstance(answer, AccountFound | AccountMissing | LookUpFailed)
         return answer
+
+    def _look_up(self, question: LookUp) -> Message:
+        self._send(question)
+        return self._receive_with_ca(_LOOK_UP_ANSWERS, LOOK_UP_SECONDS)
 
     def begin_sasl(
         self, number: int, offered: tuple[str, ...], refused: tuple[str, ...]

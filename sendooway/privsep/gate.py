@@ -3,21 +3,31 @@
 The monitor sees all logins and remembers those that failed; the proxy is not asked, so it cannot lie about them.
 """
 
+from sendooway.auth.identity import Identity
+from sendooway.privsep import channel
 from sendooway.privsep.channel import Channel
-from sendooway.privsep.messages import CheckEnded, CheckGranted, CheckPassed, CheckWanted, SessionVerdict
+from sendooway.privsep.messages import (
+    CheckEnded,
+    CheckGranted,
+    CheckPassed,
+    CheckWanted,
+    LoginGiven,
+    SessionVerdict,
+)
+from sendooway.privsep.visit import Visit
 
 # The names of users have at most 256 octets; of what else was typed, so much tells it apart.
 _MOST_NAME = 256
 
 
 class Gate:
-    """`channel` is None where no monitor is: one connection on standard input has nobody to share limits with.
+    """`monitor` is None where there is none: one connection on standard input has nobody to share limits with.
 
     All methods raise ChannelClosed when the monitor is gone, and `wait` TimeoutError.
     """
 
-    def __init__(self, channel: Channel | None) -> None:
-        self._channel = channel
+    def __init__(self, monitor: Channel | None) -> None:
+        self._channel = monitor
 
     def wait(self, user: str, proof: bytes, seconds: float) -> bool:
         """Until the login of `user`, as it was typed, may be checked; at most so many seconds.
@@ -36,17 +46,35 @@ class Gate:
         if self._channel is not None:
             self._channel.send(CheckEnded(refused))
 
-    def passed(self, user: str, seconds: float) -> bool:
-        """The check has proved this to be `user`, as the system names it. False: there are too many sessions of it."""
+    def passed(self, identity: Identity, mechanism: str, session: Channel | None, seconds: float) -> SessionVerdict:
+        """The check has proved this identity. May its session begin, and here?
+
+        `session` is the channel that another agent of this user may get instead; None: nobody else can have it.
+        """
         if self._channel is None:
-            return True
-        self._channel.send(CheckPassed(user))
+            return SessionVerdict(granted=True)
+        self._channel.send(
+            CheckPassed(identity.name, identity.uid, identity.gid, identity.home, mechanism),
+            () if session is None else (session.fileno(),),
+        )
         answer = self._channel.receive(frozenset({SessionVerdict}), seconds)
         assert isinstance(answer, SessionVerdict)
-        return answer.granted
+        return answer
 
-    def close(self) -> None:
-        """Before the process belongs to the user, who has no say here."""
-        if self._channel is not None:
-            self._channel.close()
-            self._channel = None
+    def next_login(self) -> tuple[Channel, Visit]:
+        """Another session in which somebody wants to log in, after the last one was given away."""
+        assert self._channel is not None  # else nothing is given away
+        message, descriptors = self._channel.receive_descriptors(frozenset({LoginGiven}), None, 1)
+        assert isinstance(message, LoginGiven)
+        return channel.given(descriptors), Visit(message.session, message.client)
+
+    def leave(self, *, further: bool) -> Channel | None:
+        """Before the process belongs to the user, who has no say here.
+
+        If it can look after `further` sessions, this is the channel through which it is given them.
+        """
+        monitor, self._channel = self._channel, None
+        if monitor is not None and not further:
+            monitor.close()
+            return None
+        return monitor

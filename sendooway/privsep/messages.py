@@ -14,7 +14,10 @@ each question:
                        SaslContinue   SaslResponse | SaslUnavailable
     agent -> monitor   CheckWanted    CheckGranted
                        CheckEnded     (no answer)
-                       CheckPassed    SessionVerdict
+                       CheckPassed    SessionVerdict (with a descriptor: a copy of the agent's end of its channel)
+                       SessionOver    (no answer)
+    monitor -> agent   LoginGiven     (no answer; with a descriptor: the agent's end of a new channel)
+                       SessionGiven   (no answer; with a descriptor: that copy)
 """
 
 import binascii
@@ -46,13 +49,16 @@ class ProxyReady:
 
 @dataclass(frozen=True)
 class AgentWanted:
-    """Fork an agent for the session of this id. Descriptors travel beside it.
+    """An agent has to check logins for the session of this id. Descriptors travel beside it.
 
-    `client` is the numeric address that a balancer has told; empty where the connection's own address counts.
+    `client` is the numeric address that a balancer has told; empty where the connection's own address counts. `user` is
+    who wants to log in, as it was typed; empty where that is not known yet. It gives no rights, but may find an agent
+    that has checked logins of this user before.
     """
 
     session: str
     client: str
+    user: str = ""
 
 
 @dataclass(frozen=True)
@@ -215,20 +221,55 @@ class CheckEnded:
 
 @dataclass(frozen=True)
 class CheckPassed:
-    """It was checked: this is `user`, as the system names it. May the session begin?"""
+    """It was checked: this is `user`, as the system names it, with what else an auth.identity.Identity has.
+
+    May the session begin? With the descriptor beside it, it may as well be given to another agent of this user.
+    """
 
     user: str
+    uid: int
+    gid: int
+    home: str
+    mechanism: str
 
 
 @dataclass(frozen=True)
 class SessionVerdict:
-    """Not `granted`: this user has as many sessions as may be."""
+    """Not `granted`: this user has as many sessions as may be. `given`: another agent looks after it from now on."""
 
     granted: bool
+    given: bool = False
 
 
-ToMonitor = ProxyReady | AgentWanted | CheckWanted | CheckEnded | CheckPassed
-FromMonitor = CheckGranted | SessionVerdict
+@dataclass(frozen=True)
+class LoginGiven:
+    """For an agent that has given its session away: another one, in which this user may want to log in.
+
+    `session` and `client` are those of a sessions.Visit.
+    """
+
+    session: str
+    client: str
+
+
+@dataclass(frozen=True)
+class SessionGiven:
+    """For an agent that is a user already: a session more of this user, who has logged in by `mechanism`."""
+
+    session: str
+    client: str
+    mechanism: str
+
+
+@dataclass(frozen=True)
+class SessionOver:
+    """An agent that is a user looks after one session less."""
+
+    session: str
+
+
+ToMonitor = ProxyReady | AgentWanted | CheckWanted | CheckEnded | CheckPassed | SessionOver
+FromMonitor = CheckGranted | SessionVerdict | LoginGiven | SessionGiven
 ToAgent = LoginBegin | LoginContinue | LoginCancel | LookUp | SaslBegin | SaslContinue
 FromAgent = (
     LoginChallenge
@@ -394,6 +435,9 @@ MESSAGES: tuple[type[Message], ...] = (
     CheckEnded,
     CheckPassed,
     SessionVerdict,
+    LoginGiven,
+    SessionGiven,
+    SessionOver,
 )
 _NAMES = {kind.__name__: kind for kind in MESSAGES}
 _FIELDS: dict[type[Message], list[tuple[str, _Codec]]] = {

@@ -279,7 +279,7 @@ class Monitor:
                 case _:
                     taken = proxy.generation.snapshot
                     request = open_request(message, descriptors, taken.configuration.proxy_trust)
-                    self._agents.start(request, taken, self._log)
+                    self._agents.start(request, taken, self._log, proxy.pid)
         except ProtocolError as error:
             proxy.generation.log.error("proxy-misbehaves", process=proxy.pid, reason=str(error))
             self._kill(proxy)
@@ -355,10 +355,10 @@ class Monitor:
             for generation in self._generations():
                 if pid in generation.proxies:
                     self._buried(generation.proxies[pid], status)
-            visit = self._agents.buried(pid)
             # An agent that was alive to say why it ends has done so. A signal leaves it no time.
-            if visit is not None and status < 0 and self._stop_at is None:
-                self._log.error("agent-killed", process=pid, session=visit.session, signal=-status)
+            for visit in self._agents.buried(pid, self._log, killed=status < 0):
+                if status < 0 and self._stop_at is None:
+                    self._log.error("agent-killed", process=pid, session=visit.session, signal=-status)
             self._end_orphans()
 
     def _end_orphans(self) -> None:

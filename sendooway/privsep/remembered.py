@@ -5,11 +5,12 @@ nothing of what was before.
 """
 
 import hmac
-import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
+
+from sendooway.privsep.watch import Watch
 
 PROOF_OCTETS = 32
 MOST_USERS = 1000
@@ -34,10 +35,9 @@ class Remembered:
     """By user, as the name was typed. `clock` is monotonic, in seconds."""
 
     def __init__(self, databases: Sequence[str] = _DATABASES, clock: Callable[[], float] = time.monotonic) -> None:
-        self._databases = databases
+        self._databases = Watch(databases)
         self._clock = clock
         self._entries: dict[str, _Entry] = {}  # the oldest first
-        self._state = self._look()
 
     def remember(self, user: str, proof: bytes, seconds: float) -> None:
         """This has just been proved to be right."""
@@ -61,18 +61,5 @@ class Remembered:
         self._entries.pop(user, None)
 
     def _forget_changed(self) -> None:
-        state = self._look()
-        if state != self._state:
-            self._state = state
+        if self._databases.changed():
             self._entries.clear()
-
-    def _look(self) -> list[tuple[int, int, int] | None]:
-        return [_identity(path) for path in self._databases]
-
-
-def _identity(path: str) -> tuple[int, int, int] | None:
-    try:
-        status = os.stat(path)
-    except OSError:
-        return None
-    return status.st_ino, status.st_mtime_ns, status.st_size

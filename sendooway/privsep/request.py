@@ -19,12 +19,13 @@ class Request:
     """An agent is wanted: `end` is its end of the channel, `client` the address of the session's client.
 
     The address is numeric, the connection's own or what a balancer told; LOCAL where there is no network between us,
-    None where nobody is there any more.
+    None where nobody is there any more. `user` is who wants to log in, if the proxy is right.
     """
 
     end: Channel
     session: str
     client: str | None
+    user: str = ""
 
 
 def open_request(message: Message, descriptors: list[int], trust: Sequence[str]) -> Request:
@@ -36,9 +37,9 @@ def open_request(message: Message, descriptors: list[int], trust: Sequence[str])
     """
     try:
         match message, descriptors:
-            case AgentWanted(session, told), [_, client] if _is_id(session):
+            case AgentWanted(session, told, user), [_, client] if _is_id(session):
                 address = _client_address(told, peer_address(client), Trust(trust))
-                return Request(_open_channel(descriptors.pop(0)), session, address)
+                return Request(_open_channel(descriptors.pop(0)), session, address, user)
             case _:
                 raise ProtocolError("an AgentWanted that cannot be meant")
     finally:

@@ -71,6 +71,7 @@ def _run(
     from sendooway.auth import login
     from sendooway.auth.identity import AuthenticatorError
     from sendooway.privsep import agent
+    from sendooway.privsep.visit import Visit
 
     try:
         # Now, while the client reads the greeting.
@@ -90,4 +91,4 @@ def _run(
     monitor_end.close()
     if request.client is None:
         return 0
-    return agent.run(request.end, taken, agent.Visit(request.session, request.client), log, agent.Pace())
+    return agent.run(request.end, taken, Visit(request.session, request.client), log, agent.Pace())

@@ -5,6 +5,7 @@ It all happens with the user's own rights: whatever the user's files are, they h
 
 import os
 import stat
+from functools import cached_property
 
 from sendooway.accounts.account import Account, AccountsError, FromCommand, FromCredential, NoAccount, Origin
 from sendooway.accounts.entry import Entry
@@ -38,8 +39,37 @@ from sendooway.secret import Secret
 SEARCHED_LIMIT = 30
 
 
+class Holdings:
+    """What all sessions of a user have in common in one process: the files read so far, and the global mappings."""
+
+    def __init__(self, identity: Identity, snapshot: Snapshot) -> None:
+        self.identity = identity
+        self.path = snapshot.path
+        self.configuration = snapshot.configuration
+        self.files = UserFiles(identity.uid)
+        self.key = snapshot.key()
+        self._snapshot = snapshot
+
+    @property
+    def mappings(self) -> tuple[Mapping, ...]:
+        """The global ones."""
+        return self._secrets[0]
+
+    @property
+    def credentials(self) -> dict[str, Secret]:
+        """Those of the service that the global mappings name."""
+        return self._secrets[1]
+
+    @cached_property
+    def _secrets(self) -> tuple[tuple[Mapping, ...], dict[str, Secret]]:
+        """They are read when they are needed for the first time."""
+        secrets = self._snapshot.mappings(), self._snapshot.credentials()
+        self._snapshot.close()
+        return secrets
+
+
 class User:
-    """The user that this process is now.
+    """The user that this process is now, in one session.
 
     `settings` are the global ones, with what the user's own file (`userInclude`) changes. `own_ca` is a descriptor of
     trusted certificates that has to go out beside the next answer: of the user's own, or an account's. A file
@@ -47,25 +77,22 @@ class User:
     mail from the wrong smarthost.
     """
 
-    def __init__(self, identity: Identity, snapshot: Snapshot, log: Log, tickets: object | None) -> None:
-        self._identity = identity
-        self._snapshot = snapshot
+    def __init__(self, holdings: Holdings, log: Log, tickets: object | None) -> None:
+        self._holdings = holdings
+        self._identity = holdings.identity
         self._log = log
         self._tickets = tickets
         self._broken: str | None = None
         self._own_mappings: tuple[Mapping, ...] = ()
-        self._global_mappings: tuple[Mapping, ...] | None = None
         # By their number, which names them to the proxy.
         self._accounts: list[Account] = []
         self._last: Account | None = None
         self._login: SmarthostLogin | None = None
         self._guessed: dict[Entry, Account] = {}
         self._client_keytab = ""
-        self._files = UserFiles(identity.uid)
         self._warned: set[str] = set()  # files of which the log has said that others may read them
-        self._key = snapshot.key()
-        self._passwords = Passwords(identity, self._read_secret, log)
-        self.settings: UserSettings = snapshot.configuration.user_settings
+        self._passwords = Passwords(self._identity, self._read_secret, log)
+        self.settings: UserSettings = holdings.configuration.user_settings
         self.own_ca: int | None = None
         try:
             with within(READ_SECONDS):
@@ -74,7 +101,7 @@ class User:
                 self._open_own_ca()
         except (AccountsError, ConfigurationError, TooLate) as error:
             self._broken = str(error)[:REASON_LIMIT]
-            log.error("settings-refused", user=identity.name, reason=self._broken)
+            log.error("settings-refused", user=self._identity.name, reason=self._broken)
 
     def look_up(self, reverse_path: str, *, ahead: bool = False) -> AccountFound | AccountMissing | LookUpFailed:
         """The account that serves the sender; empty: the null reverse-path. `ahead`: see LookUp."""
@@ -102,7 +129,7 @@ class User:
         mappings = self._mappings()
         try:
             with within(READ_SECONDS):
-                account = look_up(reverse_path, mappings, self._identity, self._files, self._last)
+                account = look_up(reverse_path, mappings, self._identity, self._holdings.files, self._last)
                 self._protect_credentials(account)
                 return account
         except NoAccount:
@@ -114,7 +141,7 @@ class User:
         """The account of a mailbox that has none. Raises AccountsError, TooLate."""
         mappings = self._mappings()
         with within(READ_SECONDS):
-            entry = find_mailbox(reverse_path, mappings, self._identity, self._files)
+            entry = find_mailbox(reverse_path, mappings, self._identity, self._holdings.files)
         if entry is None:
             return None
         if entry not in self._guessed:
@@ -139,7 +166,7 @@ class User:
         """Raises AccountsError if a user wants to have a credential of the service sent to a host of the own choice."""
         if account.credentials is None or not isinstance(account.credentials.password, FromCredential):
             return
-        if account.origin not in {mapping.origin for mapping in self._global_mappings or ()}:
+        if account.origin not in {mapping.origin for mapping in self._holdings.mappings}:
             raise AccountsError(account.origin, "only a mapping of the administrator may take a credential")
 
     def _fingerprint(self, account: Account) -> bytes:
@@ -154,7 +181,7 @@ class User:
                 password = self._passwords.fetch(account.credentials.password)
             except PasswordError:
                 return b""  # and the login will fail
-        return fingerprint(self._key, self._identity, self.settings, account, password)
+        return fingerprint(self._holdings.key, self._identity, self.settings, account, password)
 
     def begin_sasl(
         self, number: int, offered: tuple[str, ...], refused: tuple[str, ...]
@@ -188,31 +215,28 @@ class User:
         return self._login.respond(challenge)
 
     def _read_secret(self, path: str) -> str:
-        text = self._files.read(path)
+        text = self._holdings.files.read(path)
         self._warn_of(path)
         return text
 
     def _warn_of(self, path: str) -> None:
         """Say once for each login that others may read the file that a password is in."""
-        if path in self._files.exposed and path not in self._warned:
+        if path in self._holdings.files.exposed and path not in self._warned:
             self._warned.add(path)
             self._log.warning("password-exposed", user=self._identity.name, file=path, reason="others may read it")
 
     def _mappings(self) -> tuple[Mapping, ...]:
-        """The user's own first, then the global ones, which are read when they are needed for the first time."""
-        if self._global_mappings is None:
-            self._global_mappings = self._snapshot.mappings()
-            self._passwords.credentials = self._snapshot.credentials()
-            self._snapshot.close()
-        return self._own_mappings + self._global_mappings
+        """The user's own first, then the global ones."""
+        self._passwords.credentials = self._holdings.credentials
+        return self._own_mappings + self._holdings.mappings
 
     def _include(self) -> None:
-        template = self._snapshot.configuration.user_include
+        template = self._holdings.configuration.user_include
         if not template:
             return
-        path = expand(template, self._identity, Origin(self._snapshot.path, 0))
+        path = expand(template, self._identity, Origin(self._holdings.path, 0))
         try:
-            text = self._files.read(path)
+            text = self._holdings.files.read(path)
         except FileNotFoundError:
             # Most users have no such file.
             return
@@ -221,14 +245,14 @@ class User:
             self._log.warning("configuration", user=self._identity.name, reason=warning)
 
     def _expand_keytab(self) -> str:
-        origin = Origin(self._snapshot.path, 0)
+        origin = Origin(self._holdings.path, 0)
         path = expand(self.settings.krb5_client_keytab, self._identity, origin)
         if path and not path.startswith("/"):
             raise AccountsError(origin, "krb5ClientKeytab must be an absolute path, such as %h/FILE")
         return path
 
     def _trusts_own_ca(self) -> bool:
-        return self.settings.ssl_ca not in ("", self._snapshot.configuration.user_settings.ssl_ca)
+        return self.settings.ssl_ca not in ("", self._holdings.configuration.user_settings.ssl_ca)
 
     def _open_own_ca(self) -> None:
         if self._trusts_own_ca():

@@ -47,6 +47,22 @@ def server(mechanism: str) -> Server:
     return SERVERS[mechanism]()
 
 
+def claimed(mechanism: str, initial_response: bytes | None) -> str:
+    """Who a client says it is with the first message of its login; empty where that does not tell yet."""
+    if mechanism != "PLAIN" or initial_response is None:
+        return ""
+    dialogue = plain.server()
+    next(dialogue)
+    try:
+        dialogue.send(initial_response)
+    except StopIteration as end:
+        claim: PasswordLogin = end.value
+        return claim.authcid
+    except SaslError:
+        pass
+    return ""
+
+
 def client(mechanism: str, username: str, password: Secret) -> Client:
     """The client side of `mechanism` (in capitals). Raises KeyError for one that is not in CLIENTS."""
     return CLIENTS[mechanism](username, password)

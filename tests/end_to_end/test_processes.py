@@ -49,16 +49,28 @@ def test_the_proxy_has_no_rights_before_and_after_login(start: Start, connect: C
     assert proxy.permitted_capabilities == proxy.effective_capabilities == 0
 
 
-def test_each_session_has_an_agent_of_its_own_that_ends_with_it(
+def test_up_to_four_sessions_of_a_user_share_an_agent_and_nobody_elses_do(
     start: Start, connect: Connect, alice: User, bob: User
 ) -> None:
     sendooway = start()
-    clients = [connect(sendooway, user) for user in (alice, bob, alice)]
-    agents = sendooway.role("agent")
-    assert sorted(agent.uids[0] for agent in agents) == sorted([alice.uid, alice.uid, bob.uid])
-    clients.pop(1).quit()
-    wait_until(lambda: not sendooway.role(f"agent: {bob.name}"), "the end of the second agent")
-    assert len(sendooway.role("agent")) == 2
+    clients = [connect(sendooway, user) for user in (alice, bob, alice, alice, alice)]
+    uids = [agent.uids[0] for name in (alice.name, bob.name) for agent in sendooway.role(f"agent: {name}")]
+    assert uids == [alice.uid, bob.uid]
+    clients.append(connect(sendooway, alice))
+    assert len(sendooway.role(f"agent: {alice.name}")) == 2
+    assert all(client.noop()[0] == 250 for client in clients)
+
+
+def test_an_agent_is_there_for_the_next_session_of_its_user_and_ends_when_none_comes(
+    start: Start, connect: Connect, alice: User
+) -> None:
+    sendooway = start()
+    connect(sendooway, alice).quit()
+    sendooway.wait_for_log("disconnect")
+    agent = sendooway.only(f"agent: {alice.name}")
+    connect(sendooway, alice).quit()
+    assert sendooway.only(f"agent: {alice.name}") == agent
+    wait_until(lambda: not sendooway.role("agent"), "the end of all agents")
 
 
 def test_a_session_that_does_not_try_to_log_in_has_no_agent(start: Start, connect: Connect) -> None:
@@ -163,9 +175,9 @@ def test_sighup_opens_the_log_file_again(start: Start, connect: Connect) -> None
 def test_a_killed_proxy_is_replaced(start: Start, connect: Connect, tls: ssl.SSLContext) -> None:
     sendooway = start("authBackend = none")
     client = connect(sendooway, ME)
-    proxy, agent = sendooway.only("proxy"), sendooway.only("agent")
+    proxy = sendooway.only("proxy")
     os.kill(proxy, signal.SIGKILL)
-    wait_until_gone([proxy, agent])
+    wait_until_gone([proxy])
     with pytest.raises((smtplib.SMTPServerDisconnected, OSError)):
         client.noop()
     wait_until(lambda: sendooway.role("proxy"), "a new proxy")
@@ -173,16 +185,27 @@ def test_a_killed_proxy_is_replaced(start: Start, connect: Connect, tls: ssl.SSL
     assert sendooway.only("proxy") != proxy
 
 
-def test_a_killed_agent_ends_its_session_with_421_and_no_other(start: Start, connect: Connect) -> None:
+def test_a_killed_agent_is_replaced_and_ends_no_session(start: Start, connect: Connect) -> None:
     with ScriptedSmarthost() as smarthost:
         sendooway = start(MAPPING.format(port=smarthost.port))
-        first = connect(sendooway, ME)
-        agent = sendooway.only("agent")
-        second = connect(sendooway, ME)
+        clients = [connect(sendooway, ME), connect(sendooway, ME)]
+        agent = sendooway.only(f"agent: {ME[0]}")
         os.kill(agent, signal.SIGKILL)
-        wait_until(lambda: not is_running(agent), "the end of the agent")
-        assert first.mail("alice@moon.test")[0] == 421
-        assert second.mail("alice@moon.test")[0] == 250
+        for client in clients:
+            assert client.mail("alice@moon.test")[0] == 250
+        assert not is_running(agent)
+        assert sendooway.log.count("agent-replaced") == 2
+
+
+def test_an_agent_that_is_killed_while_somebody_logs_in_ends_that_session_only(start: Start, connect: Connect) -> None:
+    sendooway = start("authBackend = none")
+    first, second = connect(sendooway), connect(sendooway, ME)
+    assert first.docmd("AUTH", "LOGIN")[0] == 334
+    agent = sendooway.only("agent]")
+    os.kill(agent, signal.SIGKILL)
+    wait_until(lambda: not is_running(agent), "the end of the agent")
+    assert first.docmd("YWxpY2U=")[0] == 421
+    assert second.noop()[0] == 250
 
 
 def test_who_kills_the_own_agent_leaves_nothing_running(start: Start, connect: Connect, tmp_path: Path) -> None:

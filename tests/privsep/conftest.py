@@ -15,8 +15,9 @@ from servers.processes import wait_until
 
 from sendooway.log import Log, open_log
 from sendooway.privsep import agent, channel, process, snapshot
-from sendooway.privsep.agent import Pace, Visit
+from sendooway.privsep.agent import Pace
 from sendooway.privsep.client import Agent
+from sendooway.privsep.visit import Visit
 
 
 @pytest.fixture

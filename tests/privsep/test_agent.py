@@ -13,9 +13,9 @@ from servers.processes import PATIENCE, wait_until
 from servers.users import User
 
 from sendooway.auth.identity import Verdict
-from sendooway.privsep import client, command, messages, user
+from sendooway.privsep import channel, client, command, messages, sessions, user
 from sendooway.privsep.agent import ALLOWED, Pace, State
-from sendooway.privsep.channel import ChannelClosed
+from sendooway.privsep.channel import Channel, ChannelClosed
 from sendooway.privsep.client import AgentError
 from sendooway.privsep.messages import (
     AccountFound,
@@ -30,6 +30,7 @@ from sendooway.privsep.messages import (
     LoginChallenge,
     LoginContinue,
     LoginDone,
+    LoginGiven,
     LoginRefused,
     LookUp,
     LookUpFailed,
@@ -39,6 +40,8 @@ from sendooway.privsep.messages import (
     SaslContinue,
     SaslResponse,
     SaslUnavailable,
+    SessionGiven,
+    SessionOver,
     SessionVerdict,
 )
 from sendooway.secret import Secret
@@ -198,11 +201,44 @@ def test_the_monitor_is_asked_before_each_check_and_told_how_it_ended(start_agen
     agent.channel.send(LoginBegin("PLAIN", Secret(plain())))
     assert hear() == CheckWanted(ME)
     monitor.send(CheckGranted())
-    assert hear() == CheckPassed(ME)
+    message, beside = monitor.receive_descriptors(frozenset({CheckPassed}), 10)
+    assert message == CheckPassed(ME, os.getuid(), os.getgid(), str(Path.home()), "PLAIN")
     monitor.send(SessionVerdict(True))
     assert isinstance(agent.channel.receive(frozenset({LoginDone}), PATIENCE), LoginDone)
-    with pytest.raises(ChannelClosed):
-        hear()
+    os.close(*beside)
+
+
+def pass_check(monitor: Channel, verdict: SessionVerdict) -> None:
+    """Play the monitor at a login that is right."""
+    monitor.receive(frozenset({CheckWanted}), PATIENCE)
+    monitor.send(CheckGranted())
+    _, beside = monitor.receive_descriptors(frozenset({CheckPassed}), PATIENCE)
+    for descriptor in beside:
+        os.close(descriptor)
+    monitor.send(verdict)
+
+
+def test_an_agent_that_gives_its_session_away_checks_the_next_login(start_agent: StartAgent, log_file: Path) -> None:
+    agent = start_agent(monitored=True)
+    assert agent.monitor
+    proxy = agent.channel
+    for session in ("s2", "s3"):
+        proxy.send(LoginBegin("PLAIN", Secret(plain())))
+        pass_check(agent.monitor, SessionVerdict(granted=True, given=True))
+        # Whoever has it now answers.
+        with pytest.raises(ChannelClosed):
+            proxy.receive(frozenset(), PATIENCE)
+        proxy.close()
+        proxy, theirs = channel.pair()
+        agent.monitor.send(LoginGiven(session, "192.0.2.8"), (theirs.fileno(),))
+        theirs.close()
+    proxy.send(LoginBegin("PLAIN", Secret(plain("nobody-here"))))
+    agent.monitor.receive(frozenset({CheckWanted}), PATIENCE)
+    agent.monitor.send(CheckGranted())
+    assert proxy.receive(frozenset({LoginRefused}), PATIENCE) == LoginRefused("refused", False)
+    assert "auth-failure rip=192.0.2.8 mech=PLAIN user=nobody-here" in log_file.read_text()
+    proxy.close()
+    assert agent.end() == 0
 
 
 def test_a_session_too_many_of_a_user_is_turned_away(start_agent: StartAgent, log_file: Path) -> None:
@@ -210,7 +246,9 @@ def test_a_session_too_many_of_a_user_is_turned_away(start_agent: StartAgent, lo
     assert agent.monitor
     agent.channel.send(LoginBegin("PLAIN", Secret(plain())))
     for heard, answer in ((CheckWanted, CheckGranted()), (CheckPassed, SessionVerdict(False))):
-        agent.monitor.receive(frozenset({heard}), PATIENCE)
+        _, beside = agent.monitor.receive_descriptors(frozenset({heard}), PATIENCE)
+        for descriptor in beside:
+            os.close(descriptor)
         agent.monitor.send(answer)
     assert agent.channel.receive(frozenset({LoginRefused}), PATIENCE) == LoginRefused("crowded", True)
     assert agent.end() == 0
@@ -268,8 +306,11 @@ OTHERS: list[Message] = [
     CheckWanted(ME),
     CheckGranted(),
     CheckEnded(False),
-    CheckPassed(ME),
+    CheckPassed(ME, 1, 1, "/", "PLAIN"),
     SessionVerdict(True),
+    LoginGiven("s2", "192.0.2.8"),
+    SessionGiven("s2", "192.0.2.8", "PLAIN"),
+    SessionOver("s1"),
 ]
 BEGIN = LoginBegin("PLAIN", None)
 BEGIN_SASL = SaslBegin(0, ("CRAM-MD5",), ())
@@ -368,6 +409,7 @@ def assert_ends(agent: RunningAgent, log_file: Path, sequence: Sequence[Message]
 
 def test_every_state_in_which_it_waits_has_its_questions() -> None:
     assert set(ALLOWED) == set(State) - {State.OVER}
+    assert set(sessions.ALLOWED) == set(sessions.State)
 
 
 def test_octets_that_are_no_message_end_the_agent(start_agent: StartAgent) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import select
+import threading
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -19,6 +20,7 @@ from sendooway.privsep.messages import (
     LoginChallenge,
     LoginDone,
     LoginRefused,
+    LookUp,
     LookUpFailed,
     Message,
     SaslUnavailable,
@@ -140,10 +142,30 @@ def test_the_monitor_gets_one_end_of_a_new_channel(ends: tuple[Agent, Channel], 
     assert (request.session, request.client) == ("s1", "local")
     request.end.send(LookUpFailed("it works"))
     assert agent.look_up("a@b") == LookUpFailed("it works")
-    request.end.close()
-    with pytest.raises(AgentError, match="ended"):
+    for channel in (monitor, asked, agent, request.end):
+        channel.close()
+
+
+def test_an_agent_that_dies_is_followed_by_another_that_is_asked_again(stream: Stream) -> None:
+    monitor, asked = pair()
+    agent = Agent.request(asked, "s1", stream, LOGIN_SECONDS, user="alice")
+    first = open_request(*monitor.receive_descriptors(frozenset({AgentWanted}), 1), ())
+    first.end.close()
+    asking = threading.Thread(target=lambda: answers.append(agent.look_up("a@b")))
+    answers: list[object] = []
+    asking.start()
+    second = open_request(*monitor.receive_descriptors(frozenset({AgentWanted}), 10), ())
+    # Who the user is, nobody has to be told any more.
+    assert (first.session, first.user, second.session, second.user) == ("s1", "alice", "s1", "")
+    assert second.end.receive(frozenset({LookUp}), 10) == LookUp("a@b")
+    second.end.send(LookUpFailed("it works"))
+    asking.join()
+    assert answers == [LookUpFailed("it works")]
+    second.end.close()
+    monitor.close()
+    with pytest.raises(AgentError, match="cannot be asked"):
         agent.look_up("a@b")
-    for channel in (monitor, asked, agent):
+    for channel in (asked, agent):
         channel.close()
 
 

@@ -20,7 +20,7 @@ from sendooway.config import Configuration, Listen
 from sendooway.log import Log
 from sendooway.net.pause import Pause
 from sendooway.net.stream import PipeTransport, Stream
-from sendooway.privsep import agent, failures, request
+from sendooway.privsep import acting, agent, agents, failures, request
 from sendooway.privsep import monitor as monitors
 from sendooway.privsep.channel import Channel
 from sendooway.privsep.client import Agent, AgentError
@@ -79,17 +79,22 @@ def obey(word: str, configuration: Configuration, monitor: Channel, kept: list[A
             signal.pause()
         case ["agents", number]:
             return [
-                lives(Agent.request(monitor, f"s{count}", standard_streams(), LOGIN_SECONDS), kept)
-                for count in range(int(number))
+                lives(Agent.request(monitor, f"s{len(kept)}", standard_streams(), LOGIN_SECONDS), kept)
+                for _ in range(int(number))
             ]
         case ["send", name]:
             kind = next(kind for kind in MESSAGES if kind.__name__ == name)
             monitor.send(kind(**{field.name: ANYTHING[field.type] for field in fields(kind)}))
             signal.pause()
         case ["log-in", number, name]:
-            agent = kept[int(number)]
-            answer = agent.begin_login("PLAIN", b"\0%s\0x" % name.encode())
-            return type(agent.login_answer() if isinstance(answer, Pause) else answer).__name__
+            return logged_in(kept[int(number)], name)
+        case ["session-of", name]:
+            kept.append(Agent.request(monitor, f"s{len(kept)}", standard_streams(), LOGIN_SECONDS, user=name.lower()))
+            return logged_in(kept[-1], name)
+        case ["look-up", number]:
+            return type(kept[int(number)].look_up("a@b.test")).__name__
+        case ["end", number]:
+            kept[int(number)].close()
         case ["begin-log-in", number, name]:
             return type(kept[int(number)].begin_login("PLAIN", b"\0%s\0x" % name.encode())).__name__
         case ["descriptors"]:
@@ -111,6 +116,11 @@ def lives(agent: Agent, kept: list[Agent]) -> bool:
     except AgentError:
         return False
     return True
+
+
+def logged_in(agent: Agent, name: str) -> str:
+    answer = agent.begin_login("PLAIN", b"\0%s\0x" % name.encode())
+    return type(agent.login_answer() if isinstance(answer, Pause) else answer).__name__
 
 
 Start = Callable[..., RunningMonitor]
@@ -281,12 +291,85 @@ def test_so_many_logins_are_checked_at_the_same_time(
     assert monitor.ask("log-in 5 new") == "LoginRefused"
 
 
-@pytest.mark.parametrize("said", [CheckPassed("root"), CheckEnded(True), LookUp("a@b"), ProxyReady()])
+def test_of_checks_that_take_long_there_are_more_than_cores(
+    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def verify(claim: PasswordLogin, *_: object, **__: object) -> Identity:
+        (tmp_path / f"checking-{claim.authcid}").touch()
+        wait_until((tmp_path / "checked").exists, "the end of the checks")
+        raise LoginError(Verdict.REFUSED, "slowly")
+
+    monkeypatch.setattr(login, "verify", verify)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0})
+    monkeypatch.setattr(agents, "CORE_SECONDS", 0.5)
+    monitor = start("maxLoginChecks = 2")
+    monitor.ask("agents 3")
+    for number in range(3):
+        monitor.ask(f"begin-log-in {number} user{number}")
+    wait_until(lambda: len(list(tmp_path.glob("checking-*"))) == 2, "the second check")
+    begun = [(tmp_path / f"checking-user{number}").stat().st_mtime for number in (0, 1)]
+    assert begun[1] - begun[0] >= 0.4
+    (tmp_path / "checked").touch()
+    wait_until(lambda: len(list(tmp_path.glob("checking-*"))) == 3, "the third check")
+
+
+def test_the_second_login_of_a_user_has_a_process_and_the_third_needs_none(start: Start) -> None:
+    monitor = start()
+    found = []
+    for _ in range(4):
+        assert monitor.ask(f"session-of {ME}") == "LoginDone"
+        found.append(monitor.agents())
+    # The first one is the user, the second checks logins.
+    assert [len(pids) for pids in found] == [1, 2, 2, 2]
+    assert found[1] == found[3]
+    assert [monitor.ask(f"look-up {number}") for number in range(4)] == ["AccountMissing"] * 4
+
+
+def test_a_process_that_has_refused_a_login_checks_no_other_session(start: Start) -> None:
+    monitor = start()
+    monitor.ask(f"session-of {ME}")
+    assert monitor.ask("agents 1") == "[True]"
+    refusing = set(monitor.agents())
+    assert monitor.ask("log-in 1 nobody-here") == "LoginRefused"
+    assert monitor.ask(f"log-in 1 {ME}") == "LoginDone"
+    wait_until(lambda: len(monitor.agents()) == 1, "the end of the process that has refused")
+    assert set(monitor.agents()) < refusing
+
+
+def test_processes_without_sessions_end_when_nobody_comes(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(agents, "IDLE_SECONDS", 0.3)
+    monkeypatch.setattr(acting, "IDLE_SECONDS", 0.6)
+    monitor = start()
+    for _ in range(2):
+        monitor.ask(f"session-of {ME}")
+    wait_until(lambda: len(monitor.agents()) == 1, "the end of the one that checks logins")
+    for number in range(2):
+        monitor.ask(f"end {number}")
+    wait_until(lambda: not monitor.agents(), "the end of the user's agent")
+    assert monitor.ask(f"session-of {ME}") == "LoginDone"
+
+
+def test_the_sessions_of_a_killed_agent_go_on_with_others(start: Start) -> None:
+    monitor = start()
+    for _ in range(2):
+        monitor.ask(f"session-of {ME}")
+    for _ in range(5):
+        # The proxy may ask before the monitor knows.
+        for pid in monitor.agents():
+            os.kill(pid, signal.SIGKILL)
+        assert [monitor.ask(f"look-up {number}") for number in range(2)] == ["AccountMissing"] * 2
+    assert monitor.log.count("agent-replaced") == 10
+    assert monitor.log.count(" login ") == 2
+
+
+@pytest.mark.parametrize(
+    "said", [CheckPassed("root", 0, 0, "/root", "PLAIN"), CheckEnded(True), LookUp("a@b"), ProxyReady()]
+)
 def test_an_agent_that_does_not_keep_to_the_protocol_is_ended(
     said: Message, start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def misbehave(*arguments: Any) -> int:
-        arguments[-1].send(said)
+        arguments[5].send(said)
         signal.pause()
         return 0
 

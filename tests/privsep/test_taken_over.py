@@ -51,7 +51,8 @@ class Grip:
         self.client, _ = socket.socketpair()
         self.agents: list[Agent] = []
 
-    def agent(self, session: str = "s0") -> Agent:
+    def agent(self, session: str = "") -> Agent:
+        session = session or f"s{len(self.agents)}"
         self.agents.append(Agent.request(self.monitor, session, Stream(SocketTransport(self.client)), LOGIN_SECONDS))
         return self.agents[-1]
 

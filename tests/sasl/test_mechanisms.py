@@ -53,3 +53,19 @@ def test_other_mechanisms_do_not_exist(name: str) -> None:
         sasl.server(name)
     with pytest.raises(KeyError):
         sasl.client(name, "alice", Secret(b"secret"))
+
+
+@pytest.mark.parametrize(
+    ("mechanism", "initial_response", "name"),
+    [
+        ("PLAIN", b"\0alice\0secret", "alice"),
+        ("PLAIN", b"bob\0alice\0secret", "alice"),
+        ("PLAIN", None, ""),
+        ("PLAIN", b"alice", ""),
+        ("PLAIN", b"\0\xff\0secret", ""),
+        ("LOGIN", b"alice", ""),
+        ("GSSAPI", b"\0alice\0secret", ""),
+    ],
+)
+def test_a_first_message_may_tell_who_it_is(mechanism: str, initial_response: bytes | None, name: str) -> None:
+    assert sasl.claimed(mechanism, initial_response) == name

@@ -1,0 +1,213 @@
+"""Agents that are users, as the monitor knows them: which sessions they look after, and which may be given one more.
+
+    monitor -> agent   SessionGiven   (no answer)
+    agent -> monitor   SessionOver    (no answer)
+
+A process that is that user already, with the files read and parsed, spares a session most of what an agent costs. It
+checks no login: each has been checked by a process of its own, which ends when it has given its session away.
+"""
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+
+from sendooway.auth.identity import Identity
+from sendooway.log import Log
+from sendooway.privsep.channel import Channel, ChannelClosed
+from sendooway.privsep.messages import ProtocolError, SessionGiven, SessionOver
+from sendooway.privsep.snapshot import Snapshot
+from sendooway.privsep.visit import Visit
+from sendooway.privsep.watch import Watch
+
+# It answers one question at a time, and some take seconds: the command of a password, a file system far away.
+AT_A_TIME = 4
+IDLE_SECONDS = 30.0  # for as long connections to smarthosts are kept, too, unless `smarthostIdle` says otherwise
+# Some of what it is was asked for only once, such as its groups.
+LONGEST_LIFE = 600.0  # seconds
+# Within so many seconds after its agent was killed, a session may get another one.
+ORPHAN_SECONDS = 600.0
+MOST_ORPHANS = 1000
+
+_DATABASES = ("/etc/passwd", "/etc/group")
+
+
+@dataclass(frozen=True)
+class _Session:
+    """`elsewhere`: its client is on another machine. `bound`: to its agent, which has the tickets of its login."""
+
+    visit: Visit
+    elsewhere: bool
+    bound: bool = False
+
+
+@dataclass(frozen=True)
+class Orphan:
+    """A session that somebody has logged in to, and whose agent was killed. `until` is of the monotonic clock."""
+
+    identity: Identity
+    snapshot: Snapshot
+    elsewhere: bool
+    until: float
+
+
+@dataclass(eq=False)
+class _Agent:
+    """`channel` is None when it gets no sessions any more. Times are of the monotonic clock."""
+
+    pid: int
+    identity: Identity
+    snapshot: Snapshot
+    channel: Channel | None
+    born: float
+    idle_since: float = 0.0
+    sessions: dict[str, _Session] = field(default_factory=dict)
+
+
+class Acting:
+    """All of them. `clock` is monotonic, in seconds."""
+
+    def __init__(self, databases: Sequence[str] = _DATABASES, clock: Callable[[], float] = time.monotonic) -> None:
+        self._databases = Watch(databases)
+        self._clock = clock
+        self._agents: dict[int, _Agent] = {}
+        self._orphans: dict[Visit, Orphan] = {}
+
+    def begin(
+        self,
+        pid: int,
+        identity: Identity,
+        snapshot: Snapshot,
+        channel: Channel,
+        visit: Visit,
+        *,
+        elsewhere: bool,
+        bound: bool = False,
+    ) -> None:
+        """An agent becomes this user. The channel, which it may close, is used up."""
+        agent = _Agent(pid, identity, snapshot, channel, self._clock())
+        agent.sessions[visit.session] = _Session(visit, elsewhere, bound)
+        self._agents[pid] = agent
+
+    def give(
+        self,
+        identity: Identity,
+        snapshot: Snapshot,
+        visit: Visit,
+        mechanism: str,
+        descriptor: int,
+        *,
+        elsewhere: bool,
+    ) -> bool:
+        """Let an agent look after a session whose channel has this `descriptor`, which stays open. False: there is none
+        that could."""
+        self._retire()
+        able = [
+            agent
+            for agent in self._agents.values()
+            if agent.channel is not None
+            and agent.identity == identity
+            and agent.snapshot is snapshot
+            and len(agent.sessions) < AT_A_TIME
+            and visit.session not in agent.sessions
+        ]
+        # Who has nothing to do answers at once.
+        for agent in sorted(able, key=lambda agent: len(agent.sessions)):
+            assert agent.channel is not None
+            try:
+                agent.channel.send(SessionGiven(visit.session, visit.client, mechanism), (descriptor,))
+            except (ChannelClosed, OSError):
+                self._dismiss(agent)
+                continue
+            agent.sessions[visit.session] = _Session(visit, elsewhere)
+            return True
+        return False
+
+    def _retire(self) -> None:
+        """Those that are not any more what a new one would be get no further session."""
+        changed, oldest = self._databases.changed(), self._clock() - LONGEST_LIFE
+        for agent in self._agents.values():
+            if changed or agent.born < oldest:
+                self._dismiss(agent)
+
+    def sessions_from_elsewhere(self, user: str) -> int:
+        return sum(
+            session.elsewhere
+            for agent in self._agents.values()
+            if agent.identity.name == user
+            for session in agent.sessions.values()
+        )
+
+    def looking_after(self, visit: Visit) -> int | None:
+        """The process that looks after this session."""
+        for agent in self._agents.values():
+            session = agent.sessions.get(visit.session)
+            if session is not None and session.visit == visit:
+                return agent.pid
+        return None
+
+    def adopt(self, visit: Visit) -> Orphan | None:
+        """A session that has lost its agent, which is known only once."""
+        orphan = self._orphans.pop(visit, None)
+        return orphan if orphan is not None and orphan.until >= self._clock() else None
+
+    def descriptors(self) -> Iterable[int]:
+        """To be polled; `hear` is for those that are readable."""
+        return tuple(agent.channel.fileno() for agent in self._agents.values() if agent.channel is not None)
+
+    def hear(self, descriptor: int, log: Log) -> None:
+        for agent in self._agents.values():
+            if agent.channel is not None and agent.channel.fileno() == descriptor:
+                self._hear(agent, agent.channel, log)
+                return
+
+    def _hear(self, agent: _Agent, channel: Channel, log: Log) -> None:
+        """It belongs to its user, who is not trusted."""
+        try:
+            message = channel.receive(frozenset({SessionOver}), 1.0)
+            assert isinstance(message, SessionOver)
+            if agent.sessions.pop(message.session, None) is None:
+                raise ProtocolError("a SessionOver of a session that is not there")
+        except ProtocolError as error:
+            log.error("agent-misbehaves", process=agent.pid, user=agent.identity.name, reason=str(error))
+            os.kill(agent.pid, signal.SIGKILL)
+            self._dismiss(agent)
+        except (ChannelClosed, TimeoutError):
+            self._dismiss(agent)
+        else:
+            agent.idle_since = self._clock()
+
+    def _dismiss(self, agent: _Agent) -> None:
+        """It ends when its last session does."""
+        if agent.channel is not None:
+            agent.channel.close()
+            agent.channel = None
+
+    def keep_time(self) -> None:
+        for agent in self._idle():
+            if self._clock() - agent.idle_since >= IDLE_SECONDS:
+                self._dismiss(agent)
+
+    def patience(self) -> float | None:
+        """Seconds until `keep_time` has something to do; None: only what happens will bring it."""
+        ends = [agent.idle_since + IDLE_SECONDS for agent in self._idle()]
+        return max(0.0, min(ends) - self._clock()) if ends else None
+
+    def _idle(self) -> list[_Agent]:
+        return [agent for agent in self._agents.values() if agent.channel is not None and not agent.sessions]
+
+    def buried(self, pid: int, *, killed: bool) -> tuple[Visit, ...]:
+        """A child has ended: whom it worked for, if it was one of these."""
+        agent = self._agents.pop(pid, None)
+        if agent is None:
+            return ()
+        self._dismiss(agent)
+        for session in agent.sessions.values():
+            # One that ended by itself did not trust its sessions any more.
+            if killed and not session.bound:
+                until = self._clock() + ORPHAN_SECONDS
+                self._orphans[session.visit] = Orphan(agent.identity, agent.snapshot, session.elsewhere, until)
+        while len(self._orphans) > MOST_ORPHANS:
+            del self._orphans[next(iter(self._orphans))]
+        return tuple(session.visit for session in agent.sessions.values())
