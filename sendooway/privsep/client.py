@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 
 from sendooway.net.deadline import Deadline
 from sendooway.net.pause import Pause
@@ -66,6 +67,9 @@ class Agent:
         self._successor = successor
         self._login_timeout = login_timeout
         self._patience = patience
+        # Each agent numbers the accounts from 0 on. Here a number means one account for as long as the session lasts.
+        self._first_number = 0  # of the agent of now
+        self._next_number = 0
         self._answered_by = Deadline(0)
         self._own_ca: bytes | None = None
 
@@ -127,9 +131,14 @@ class Agent:
                 raise
             self._channel.close()
             self._channel = self._successor()
+            self._first_number = self._next_number
             answer = self._look_up(question)
         assert isinstance(answer, AccountFound | AccountMissing | LookUpFailed)
-        return answer
+        if not isinstance(answer, AccountFound):
+            return answer
+        number = self._first_number + answer.number
+        self._next_number = max(self._next_number, number + 1)
+        return replace(answer, number=number)
 
     def _look_up(self, question: LookUp) -> Message:
         self._send(question)
@@ -139,7 +148,7 @@ class Agent:
         self, number: int, offered: tuple[str, ...], refused: tuple[str, ...]
     ) -> SaslResponse | SaslUnavailable:
         """Begin a login at a smarthost, see SaslBegin. Raises AgentError."""
-        return self._sasl(SaslBegin(number, offered, refused))
+        return self._sasl(SaslBegin(number - self._first_number, offered, refused))
 
     def continue_sasl(self, challenge: bytes) -> SaslResponse | SaslUnavailable:
         """The smarthost's challenge, without base64. Raises AgentError."""

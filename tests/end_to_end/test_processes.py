@@ -197,6 +197,20 @@ def test_a_killed_agent_is_replaced_and_ends_no_session(start: Start, connect: C
         assert sendooway.log.count("agent-replaced") == 2
 
 
+def test_after_a_killed_agent_each_mail_goes_through_its_own_account(start: Start, connect: Connect) -> None:
+    with ScriptedSmarthost() as moon, ScriptedSmarthost() as sun:
+        sendooway = start(
+            "authBackend = none\n"
+            f"smarthostMapping = direct:alice@moon.test localhost {moon.port} - - noAuth\n"
+            f"smarthostMapping = direct:alice@sun.test localhost {sun.port} - - noAuth\n"
+        )
+        client = connect(sendooway, ME)
+        client.sendmail("alice@moon.test", ["bob@mars.test"], CONTENT)
+        os.kill(sendooway.only(f"agent: {ME[0]}"), signal.SIGKILL)
+        client.sendmail("alice@sun.test", ["bob@mars.test"], CONTENT)
+        assert (len(moon.mails), len(sun.mails)) == (1, 1)
+
+
 def test_an_agent_that_is_killed_while_somebody_logs_in_ends_that_session_only(start: Start, connect: Connect) -> None:
     sendooway = start("authBackend = none")
     first, second = connect(sendooway), connect(sendooway, ME)

@@ -13,6 +13,7 @@ from sendooway.privsep import client
 from sendooway.privsep.channel import Channel, pair
 from sendooway.privsep.client import Agent, AgentError
 from sendooway.privsep.messages import (
+    AccountFound,
     AccountMissing,
     AgentWanted,
     LoginBegin,
@@ -23,6 +24,7 @@ from sendooway.privsep.messages import (
     LookUp,
     LookUpFailed,
     Message,
+    SaslBegin,
     SaslUnavailable,
 )
 from sendooway.privsep.request import open_request
@@ -166,6 +168,25 @@ def test_an_agent_that_dies_is_followed_by_another_that_is_asked_again(stream: S
     with pytest.raises(AgentError, match="cannot be asked"):
         agent.look_up("a@b")
     for channel in (asked, agent):
+        channel.close()
+
+
+def test_the_accounts_of_an_agent_and_of_the_next_one_are_told_apart() -> None:
+    (ours, first), (next_ours, second) = pair(), pair()
+    agent = Agent(ours, LOGIN_SECONDS, successor=lambda: next_ours)
+    for number in (1, 0):
+        first.send(AccountFound(number, "file:1", "alice", "moon.test", 587, "tls", True))
+    moon = [agent.look_up("alice@moon.test"), agent.look_up("a@b")]
+    first.close()
+    second.send(AccountFound(0, "file:2", "alice", "sun.test", 587, "tls", True))
+    sun = agent.look_up("alice@sun.test")
+    assert isinstance(sun, AccountFound)
+    assert sun.number not in [account.number for account in moon if isinstance(account, AccountFound)]
+    second.receive(frozenset({LookUp}), 1)
+    second.send(SaslUnavailable(""))
+    agent.begin_sasl(sun.number, (), ())
+    assert second.receive(frozenset({SaslBegin}), 1) == SaslBegin(0, (), ())
+    for channel in (agent, second):
         channel.close()
 
 
