@@ -65,6 +65,10 @@ class _Session:
             )
         )
 
+    def resume(self) -> None:
+        """Another agent has told all that `welcome` tells."""
+        self._close(self._take_ca())
+
     def serve(self) -> None:
         """One question, which is there. Raises what Channel.receive and Channel.send raise."""
         answer = self._answer(self.channel.receive(ALLOWED[self.state], 1.0))
@@ -84,13 +88,19 @@ class _Session:
 
     def _send(self, answer: FromAgent) -> None:
         """With the certificates that belong to it."""
-        descriptor, self._user.own_ca = self._user.own_ca, None
-        beside = () if descriptor is None else (descriptor,)
+        beside = self._take_ca()
         try:
             self.channel.send(answer, beside)
         finally:
-            for copied in beside:
-                os.close(copied)
+            self._close(beside)
+
+    def _take_ca(self) -> tuple[int, ...]:
+        descriptor, self._user.own_ca = self._user.own_ca, None
+        return () if descriptor is None else (descriptor,)
+
+    def _close(self, descriptors: tuple[int, ...]) -> None:
+        for descriptor in descriptors:
+            os.close(descriptor)
 
 
 class Sessions:
@@ -132,7 +142,7 @@ class Sessions:
 
     def resume(self, proxy: Channel, visit: Visit) -> None:
         """This user has logged in before, and another agent has looked after the session since."""
-        self._add(proxy, visit, None)
+        self._add(proxy, visit, None).resume()
 
     def _add(self, proxy: Channel, visit: Visit, tickets: object | None) -> _Session:
         self.visit, self.state = visit, State.USER

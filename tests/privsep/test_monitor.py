@@ -368,6 +368,19 @@ def test_the_sessions_of_a_killed_agent_go_on_with_others(start: Start) -> None:
     assert monitor.log.count(" login ") == 2
 
 
+def test_a_session_that_goes_on_with_another_agent_is_told_its_settings_only_once(
+    start: Start, tmp_path: Path
+) -> None:
+    own = tmp_path / "own"
+    own.touch(0o600)
+    own.write_text(f"sslCA = {own}\n")
+    monitor = start(f"userInclude = {own}")
+    assert monitor.ask(f"session-of {ME}") == "LoginDone"
+    (agent,) = monitor.agents()
+    os.kill(agent, signal.SIGKILL)
+    assert monitor.ask("look-up 0") == "AccountMissing"
+
+
 @pytest.mark.parametrize(
     "said", [CheckPassed("root", 0, 0, "/root", "PLAIN"), CheckEnded(True), LookUp("a@b"), ProxyReady()]
 )
