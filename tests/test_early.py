@@ -289,7 +289,7 @@ def test_a_mail_of_another_sender_does_not_wait(rig: Rig) -> None:
 
 
 def test_a_mail_does_not_wait_for_ever(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(early, "SECONDS", 0.1)
+    monkeypatch.setattr(early, "SECONDS", 1.0)
     with ScriptedSmarthost(answers={Stage.GREETING: [Fault.HANG]}) as smarthost:
         dial = rig.dial()
         rig.find(account(smarthost))

@@ -233,7 +233,7 @@ def silent() -> Iterator[str]:
 def test_the_next_server_is_asked_where_one_does_not_answer(
     slapd: Slapd, certificates: Certificates, down: str, silent: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ldap, "SERVER_SECONDS", 1.0)
+    monkeypatch.setattr(ldap, "SERVER_SECONDS", 2.0)
     configuration = configure(certificates, down, silent, slapd.tls_uri)
     assert outcome(configuration, ALICE.name, ALICE.password) == identity_of(ALICE)
     assert outcome(configuration, ALICE.name, "wrong") == (Verdict.REFUSED, "credentials")
