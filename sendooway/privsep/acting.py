@@ -3,6 +3,8 @@
     monitor -> agent   SessionGiven   (no answer)
     agent -> monitor   SessionOver    (no answer)
 
+One that gets no session any more is told so by the end of what it can receive; SessionOver is still heard.
+
 A process that is that user already, with the files read and parsed, spares a session most of what an agent costs. It
 checks no login: each has been checked by a process of its own, which ends when it has given its session away.
 """
@@ -33,13 +35,23 @@ MOST_ORPHANS = 1000
 _DATABASES = ("/etc/passwd", "/etc/group")
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class _Session:
-    """`elsewhere`: its client is on another machine. `bound`: to its agent, which has the tickets of its login."""
+    """`elsewhere`: its client is on another machine. `bound`: to its agent, which has the tickets of its login.
+
+    `waiting` is the end of the channel to its next agent, where the proxy has heard of the end of this one before us.
+    """
 
     visit: Visit
     elsewhere: bool
     bound: bool = False
+    waiting: Channel | None = None
+
+    def wait(self, end: Channel | None) -> None:
+        """With this channel, no longer with another."""
+        if self.waiting is not None:
+            self.waiting.close()
+        self.waiting = end
 
 
 @dataclass(frozen=True)
@@ -54,13 +66,15 @@ class Orphan:
 
 @dataclass(eq=False)
 class _Agent:
-    """`channel` is None when it gets no sessions any more. Times are of the monotonic clock."""
+    """`channel` is None when it has closed that. `retired`: it gets no sessions any more. Times are of the monotonic
+    clock."""
 
     pid: int
     identity: Identity
     snapshot: Snapshot
     channel: Channel | None
     born: float
+    retired: bool = False
     idle_since: float = 0.0
     sessions: dict[str, _Session] = field(default_factory=dict)
 
@@ -85,10 +99,12 @@ class Acting:
         elsewhere: bool,
         bound: bool = False,
     ) -> None:
-        """An agent becomes this user. The channel, which it may close, is used up."""
+        """An agent becomes this user. The channel is used up. If the session is `bound` to it, it gets no other."""
         agent = _Agent(pid, identity, snapshot, channel, self._clock())
         agent.sessions[visit.session] = _Session(visit, elsewhere, bound)
         self._agents[pid] = agent
+        if bound:
+            self._retire(agent)
 
     def give(
         self,
@@ -102,11 +118,12 @@ class Acting:
     ) -> bool:
         """Let an agent look after a session whose channel has this `descriptor`, which stays open. False: there is none
         that could."""
-        self._retire()
+        self._retire_stale()
         able = [
             agent
             for agent in self._agents.values()
             if agent.channel is not None
+            and not agent.retired
             and agent.identity == identity
             and agent.snapshot is snapshot
             and len(agent.sessions) < AT_A_TIME
@@ -116,41 +133,57 @@ class Acting:
         for agent in sorted(able, key=lambda agent: len(agent.sessions)):
             assert agent.channel is not None
             try:
-                agent.channel.send(SessionGiven(visit.session, visit.client, mechanism), (descriptor,))
+                # Not waiting: that it reads is up to its user.
+                agent.channel.send(SessionGiven(visit.session, visit.client, mechanism), (descriptor,), wait=False)
             except (ChannelClosed, OSError):
-                self._dismiss(agent)
+                self._retire(agent)
                 continue
             agent.sessions[visit.session] = _Session(visit, elsewhere)
             return True
         return False
 
-    def _retire(self) -> None:
+    def _retire_stale(self) -> None:
         """Those that are not any more what a new one would be get no further session."""
         changed, oldest = self._databases.changed(), self._clock() - LONGEST_LIFE
         for agent in self._agents.values():
             if changed or agent.born < oldest:
-                self._dismiss(agent)
+                self._retire(agent)
+
+    def _retire(self, agent: _Agent) -> None:
+        """It gets no session any more, and ends when its last one does."""
+        if not agent.retired and agent.channel is not None:
+            agent.channel.end_sending()
+        agent.retired = True
 
     def sessions_from_elsewhere(self, user: str) -> int:
-        return sum(
+        """How many there are of this user, with those that may still get another agent."""
+        self._forget_late()
+        looked_after = sum(
             session.elsewhere
             for agent in self._agents.values()
             if agent.identity.name == user
             for session in agent.sessions.values()
         )
+        return looked_after + sum(orphan.elsewhere for orphan in self._orphans.values() if orphan.identity.name == user)
 
-    def looking_after(self, visit: Visit) -> int | None:
-        """The process that looks after this session."""
+    def wait(self, visit: Visit, end: Channel) -> bool:
+        """Another agent is wanted for this session, of which `end` is the channel, which is used up then: the proxy has
+        heard of its agent's end before we have. False: no agent looks after it."""
         for agent in self._agents.values():
             session = agent.sessions.get(visit.session)
             if session is not None and session.visit == visit:
-                return agent.pid
-        return None
+                session.wait(end)
+                return True
+        return False
 
     def adopt(self, visit: Visit) -> Orphan | None:
         """A session that has lost its agent, which is known only once."""
-        orphan = self._orphans.pop(visit, None)
-        return orphan if orphan is not None and orphan.until >= self._clock() else None
+        self._forget_late()
+        return self._orphans.pop(visit, None)
+
+    def _forget_late(self) -> None:
+        now = self._clock()
+        self._orphans = {visit: orphan for visit, orphan in self._orphans.items() if orphan.until >= now}
 
     def descriptors(self) -> Iterable[int]:
         """To be polled; `hear` is for those that are readable."""
@@ -165,21 +198,25 @@ class Acting:
     def _hear(self, agent: _Agent, channel: Channel, log: Log) -> None:
         """It belongs to its user, who is not trusted."""
         try:
-            message = channel.receive(frozenset({SessionOver}), 1.0)
+            message = channel.receive(frozenset({SessionOver}), 0.0)
             assert isinstance(message, SessionOver)
-            if agent.sessions.pop(message.session, None) is None:
+            session = agent.sessions.pop(message.session, None)
+            if session is None:
                 raise ProtocolError("a SessionOver of a session that is not there")
         except ProtocolError as error:
             log.error("agent-misbehaves", process=agent.pid, user=agent.identity.name, reason=str(error))
             os.kill(agent.pid, signal.SIGKILL)
-            self._dismiss(agent)
-        except (ChannelClosed, TimeoutError):
-            self._dismiss(agent)
+            self._close(agent)
+        except ChannelClosed:
+            self._close(agent)
+        except TimeoutError:
+            pass  # what was there to hear has gone with another channel, which had this descriptor a moment ago
         else:
+            session.wait(None)
             agent.idle_since = self._clock()
 
-    def _dismiss(self, agent: _Agent) -> None:
-        """It ends when its last session does."""
+    def _close(self, agent: _Agent) -> None:
+        agent.retired = True
         if agent.channel is not None:
             agent.channel.close()
             agent.channel = None
@@ -187,7 +224,7 @@ class Acting:
     def keep_time(self) -> None:
         for agent in self._idle():
             if self._clock() - agent.idle_since >= IDLE_SECONDS:
-                self._dismiss(agent)
+                self._retire(agent)
 
     def patience(self) -> float | None:
         """Seconds until `keep_time` has something to do; None: only what happens will bring it."""
@@ -195,14 +232,15 @@ class Acting:
         return max(0.0, min(ends) - self._clock()) if ends else None
 
     def _idle(self) -> list[_Agent]:
-        return [agent for agent in self._agents.values() if agent.channel is not None and not agent.sessions]
+        return [agent for agent in self._agents.values() if not agent.retired and not agent.sessions]
 
-    def buried(self, pid: int, *, killed: bool) -> tuple[Visit, ...]:
-        """A child has ended: whom it worked for, if it was one of these."""
+    def buried(self, pid: int, *, killed: bool) -> dict[Visit, Channel | None]:
+        """A child has ended: whom it worked for, if it was one of these, with the channels of those that wait for
+        another agent, which are the caller's."""
         agent = self._agents.pop(pid, None)
         if agent is None:
-            return ()
-        self._dismiss(agent)
+            return {}
+        self._close(agent)
         for session in agent.sessions.values():
             # One that ended by itself did not trust its sessions any more.
             if killed and not session.bound:
@@ -210,4 +248,8 @@ class Acting:
                 self._orphans[session.visit] = Orphan(agent.identity, agent.snapshot, session.elsewhere, until)
         while len(self._orphans) > MOST_ORPHANS:
             del self._orphans[next(iter(self._orphans))]
-        return tuple(session.visit for session in agent.sessions.values())
+        return {session.visit: session.waiting for session in agent.sessions.values()}
+
+    def proxy_buried(self, pid: int) -> None:
+        """A proxy has ended, and all its sessions with it."""
+        self._orphans = {visit: orphan for visit, orphan in self._orphans.items() if visit.proxy != pid}

@@ -16,7 +16,8 @@ Whatever becomes of a proxy, an agent goes through here before each check.
 import os
 import signal
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum
 
@@ -103,8 +104,6 @@ class Agents:
         self._visits: dict[int, tuple[Visit, ...]] = {}  # of each process, until somebody has logged in there
         self._checkers: dict[int, _Checker] = {}  # by the descriptor of its channel
         self._acting = Acting()
-        # For another agent, by the process that has ended, or will have in a moment.
-        self._early: dict[int, tuple[Request, Snapshot, int]] = {}
 
     def start(self, request: Request, snapshot: Snapshot, log: Log, proxy: int) -> None:
         """Find or fork an agent for the request of a proxy, which is used up."""
@@ -112,24 +111,19 @@ class Agents:
             request.end.close()
             return
         visit = Visit(request.session, request.client, proxy)
-        pid = self._acting.looking_after(visit)
-        if pid is not None:
-            # The proxy has heard of its end before we have.
-            self._forget_early(pid)
-            self._early[pid] = (request, snapshot, proxy)
+        if self._acting.wait(visit, request.end):
             return
-        try:
+        with self._logged(visit, log):
             if not self._resume(request.end, visit, log):
                 self._begin(request, snapshot, visit, log)
-        except OSError as error:
-            log.error("no-agent", session=request.session, reason=error.strerror)
-        finally:
-            request.end.close()
+        request.end.close()
 
-    def _forget_early(self, pid: int) -> None:
-        if pid in self._early:
-            request, *_ = self._early.pop(pid)
-            request.end.close()
+    @contextmanager
+    def _logged(self, visit: Visit, log: Log) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            log.error("no-agent", session=visit.session, reason=error.strerror)
 
     def _resume(self, end: Channel, visit: Visit, log: Log) -> bool:
         """Another agent for a session that has lost its own. Raises OSError."""
@@ -211,7 +205,7 @@ class Agents:
             self._acting.hear(descriptor, log)
             return
         try:
-            message, beside = checker.channel.receive_descriptors(_ALLOWED[checker.state], 1.0, 1)
+            message, beside = checker.channel.receive_descriptors(_ALLOWED[checker.state], 0.0, 1)
             try:
                 self._take(checker, message, beside, log)
             finally:
@@ -219,8 +213,11 @@ class Agents:
                     os.close(copied)
         except ProtocolError as error:
             log.error("agent-misbehaves", process=checker.pid, session=checker.visit.session, reason=str(error))
-            os.kill(checker.pid, signal.SIGKILL)
+            if checker.pid in self._visits:  # else it has ended, and its number may be another's
+                os.kill(checker.pid, signal.SIGKILL)
             self._forget(checker)
+        except TimeoutError:
+            pass  # what was there to hear has gone with another channel, which had this descriptor a moment ago
         except (ChannelClosed, OSError):
             self._forget(checker)
 
@@ -354,11 +351,17 @@ class Agents:
 
     def buried(self, pid: int, log: Log, *, killed: bool) -> tuple[Visit, ...]:
         """A child has ended, by a signal if it was `killed`: whom it worked for, if it was an agent."""
-        visits = self._visits.pop(pid, ()) + self._acting.buried(pid, killed=killed)
-        if pid in self._early:
-            request, snapshot, proxy = self._early.pop(pid)
-            self.start(request, snapshot, log, proxy)
-        return visits
+        sessions = self._acting.buried(pid, killed=killed)
+        for visit, end in sessions.items():
+            if end is not None:
+                with self._logged(visit, log):
+                    self._resume(end, visit, log)
+                end.close()
+        return self._visits.pop(pid, ()) + tuple(sessions)
+
+    def proxy_buried(self, pid: int) -> None:
+        """A proxy has ended, and all its sessions with it."""
+        self._acting.proxy_buried(pid)
 
     def end(self) -> None:
         for pid in self._visits:

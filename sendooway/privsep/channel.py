@@ -1,6 +1,7 @@
 """A channel: messages and descriptors between two processes, over one AF_UNIX SOCK_SEQPACKET socket."""
 
 import array
+import contextlib
 import errno
 import os
 import select
@@ -39,16 +40,16 @@ class Channel:
         """The descriptor, to wait for: readable when a message or the end is there."""
         return self._socket.fileno()
 
-    def send(self, message: Message, descriptors: Sequence[int] = ()) -> None:
+    def send(self, message: Message, descriptors: Sequence[int] = (), *, wait: bool = True) -> None:
         """Send a message, with copies of `descriptors` beside it.
 
         Raises ProtocolError for a message too long, ChannelClosed, and TimeoutError if the peer takes nothing for
-        SEND_SECONDS.
+        SEND_SECONDS; if not to `wait`, at once.
         """
         octets = messages.format(message)
         ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))] if descriptors else []
         try:
-            self._socket.sendmsg([octets], ancillary)
+            self._socket.sendmsg([octets], ancillary, 0 if wait else socket.MSG_DONTWAIT)
         except BlockingIOError:
             raise TimeoutError("timed out") from None
         except (BrokenPipeError, ConnectionResetError):
@@ -98,6 +99,11 @@ class Channel:
         poll.register(self._socket, select.POLLIN)
         if not poll.poll(seconds * 1000):
             raise TimeoutError("timed out")
+
+    def end_sending(self) -> None:
+        """For the peer it is closed, once that has received all. What the peer sends still arrives."""
+        with contextlib.suppress(OSError):  # the peer has ended
+            self._socket.shutdown(socket.SHUT_WR)
 
     def close(self) -> None:
         self._socket.close()

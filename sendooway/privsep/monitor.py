@@ -298,6 +298,7 @@ class Monitor:
         generation = proxy.generation
         del generation.proxies[proxy.pid]
         proxy.channel.close()
+        self._agents.proxy_buried(proxy.pid)
         if generation in self._draining or self._stop_at is not None:
             if status != 0:
                 generation.log.error("proxy-ended", process=proxy.pid, status=status)

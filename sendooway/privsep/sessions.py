@@ -7,7 +7,7 @@ Of each session it answers, one after the other, what the table ALLOWED has for 
 import os
 import select
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from enum import Enum
 
 from sendooway.auth.identity import Identity
@@ -106,7 +106,7 @@ class _Session:
 class Sessions:
     """`visit` and `state` are those of the session whose turn it is.
 
-    `monitor` gives further sessions, and takes none any more when it is closed; None: there are none to come.
+    `monitor` gives further sessions, and hears when one is over; None: there are none to come.
     """
 
     def __init__(self, identity: Identity, snapshot: Snapshot, log: Log, monitor: Channel | None) -> None:
@@ -114,6 +114,7 @@ class Sessions:
         self._holdings = Holdings(identity, snapshot)
         self._log = log
         self._monitor = monitor
+        self._more = monitor is not None  # sessions may come
         self._sessions: dict[int, _Session] = {}  # by the descriptor of its channel
         self._poll = select.poll()
         if monitor is not None:
@@ -153,12 +154,12 @@ class Sessions:
 
     def serve(self) -> None:
         """Until no session is left, and none can come. Raises ProtocolError if anybody asks what is not allowed."""
-        while self._sessions or self._monitor is not None:
+        while self._sessions or self._more:
             for descriptor, _ in self._poll.poll():
                 if descriptor in self._sessions:
                     self._serve(self._sessions[descriptor])
-                elif self._monitor is not None:
-                    self._hear(self._monitor)
+                elif self._more:
+                    self._hear()
 
     def _serve(self, session: _Session) -> None:
         self.visit, self.state = session.visit, session.state
@@ -178,21 +179,21 @@ class Sessions:
         self._poll.unregister(session.channel.fileno())
         session.channel.close()
         if self._monitor is not None:
-            try:
+            # Nobody to tell it to: the monitor has ended, and we will, too.
+            with suppress(ChannelClosed, TimeoutError):
                 self._monitor.send(SessionOver(session.visit.session))
-            except (ChannelClosed, TimeoutError):
-                self._close(self._monitor)
 
-    def _hear(self, monitor: Channel) -> None:
+    def _hear(self) -> None:
+        assert self._monitor is not None
         try:
-            message, descriptors = monitor.receive_descriptors(frozenset({SessionGiven}), 1.0, 1)
-        except (ChannelClosed, OSError):
-            self._close(monitor)
+            message, descriptors = self._monitor.receive_descriptors(frozenset({SessionGiven}), 1.0, 1)
+        except (ChannelClosed, OSError) as error:
+            self._more = False
+            self._poll.unregister(self._monitor.fileno())
+            if isinstance(error, OSError):
+                # No room for its channel, and nobody knows which session has lost it.
+                self._monitor.close()
+                self._monitor = None
             return
         assert isinstance(message, SessionGiven)
         self.begin(channel.given(descriptors), Visit(message.session, message.client), message.mechanism)
-
-    def _close(self, monitor: Channel) -> None:
-        self._poll.unregister(monitor.fileno())
-        monitor.close()
-        self._monitor = None

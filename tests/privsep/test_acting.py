@@ -2,7 +2,9 @@
 
 import os
 import select
+import struct
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -34,12 +36,12 @@ class Office:
         self._given = 0
 
     def begin(
-        self, pid: int, identity: Identity = ALICE, snapshot: Snapshot = SNAPSHOT, *, elsewhere: bool = True
+        self, pid: int, identity: Identity = ALICE, snapshot: Snapshot = SNAPSHOT, *, bound: bool = False
     ) -> None:
         """Its first session has the id `PID-0`."""
         ours, self.ends[pid] = channel.pair()
         visit = Visit(f"{pid}-0", "192.0.2.7", PROXY)
-        self.acting.begin(pid, identity, snapshot, ours, visit, elsewhere=elsewhere)
+        self.acting.begin(pid, identity, snapshot, ours, visit, elsewhere=True, bound=bound)
 
     def give(self, identity: Identity = ALICE, snapshot: Snapshot = SNAPSHOT, *, elsewhere: bool = True) -> bool:
         """The next session, of the id `given-NUMBER`, from 0 on."""
@@ -66,7 +68,10 @@ class Office:
         self.ends[pid].send(message)
         for descriptor in descriptors:
             if readable(descriptor):
-                self.acting.hear(descriptor, self._log)
+                self.hear(descriptor)
+
+    def hear(self, descriptor: int) -> None:
+        self.acting.hear(descriptor, self._log)
 
     def is_open(self, pid: int) -> bool:
         """Whether the agent may still get sessions."""
@@ -80,8 +85,18 @@ class Office:
 
     def close(self) -> None:
         for pid, end in self.ends.items():
-            self.acting.buried(pid, killed=False)
+            for waiting in self.acting.buried(pid, killed=False).values():
+                if waiting is not None:
+                    waiting.close()
             end.close()
+
+
+@contextmanager
+def channels() -> Iterator[tuple[Channel, Channel]]:
+    ours, theirs = channel.pair()
+    yield ours, theirs
+    ours.close()
+    theirs.close()
 
 
 def readable(descriptor: int) -> bool:
@@ -149,7 +164,6 @@ def test_one_that_has_died_is_passed_over(office: Office) -> None:
     office.ends[1].close()
     assert office.give()
     assert office.got(2) == ["given-0"]
-    office.ends.pop(1)
 
 
 def test_an_agent_without_sessions_ends_after_a_while(office: Office, clock: Clock) -> None:
@@ -165,6 +179,52 @@ def test_an_agent_without_sessions_ends_after_a_while(office: Office, clock: Clo
     office.acting.keep_time()
     assert not office.is_open(1)
     assert not office.give()
+
+
+def test_an_agent_that_gets_no_session_any_more_still_says_which_are_over(office: Office, clock: Clock) -> None:
+    office.begin(1)
+    office.give()
+    clock.now = LONGEST_LIFE + 1
+    assert not office.give()
+    office.say(1, SessionOver("given-0"))
+    assert office.acting.sessions_from_elsewhere("alice") == 1
+    office.say(1, SessionOver("1-0"))
+    assert office.acting.sessions_from_elsewhere("alice") == 0
+
+
+def test_an_agent_that_has_closed_its_channel_gets_no_session_any_more(office: Office) -> None:
+    office.begin(1)
+    (descriptor,) = office.acting.descriptors()
+    office.ends[1].close()
+    office.hear(descriptor)
+    assert not office.acting.descriptors()
+    assert not office.give()
+
+
+def test_an_agent_with_tickets_gets_no_session_of_others(office: Office) -> None:
+    office.begin(1, bound=True)
+    assert not office.give()
+    assert not office.is_open(1)
+
+
+def test_an_agent_that_does_not_read_keeps_nobody_waiting(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(channel, "_SEND_LIMIT", struct.pack("@ll", 1000, 0))
+    office.begin(1)
+    office.say(1, SessionOver("1-0"))
+    number = 0
+    while office.give():
+        office.say(1, SessionOver(f"given-{number}"))
+        number += 1
+    assert number >= AT_A_TIME
+    assert office.got(1)[-1] == f"given-{number - 1}"
+
+
+def test_what_is_not_there_to_hear_is_not_waited_for(office: Office) -> None:
+    office.begin(1)
+    # A channel that is closed may leave its descriptor to another one, which nobody has polled yet.
+    office.hear(*office.acting.descriptors())
+    assert office.is_open(1)
+    assert office.give()
 
 
 def test_an_agent_gets_no_session_any_more_when_it_is_old(office: Office, clock: Clock) -> None:
@@ -189,7 +249,7 @@ def test_sessions_from_other_machines_are_counted_for_each_user(office: Office) 
     office.give(elsewhere=False)
     assert office.acting.sessions_from_elsewhere("alice") == 2
     office.say(1, SessionOver("1-0"))
-    office.acting.buried(2, killed=True)
+    office.acting.buried(2, killed=False)
     assert [office.acting.sessions_from_elsewhere(name) for name in ("alice", "bob")] == [1, 0]
 
 
@@ -213,13 +273,54 @@ def test_a_session_whose_agent_was_killed_is_adopted_once_as_the_same_user(offic
     office.begin(1)
     office.give()
     given = Visit("given-0", "192.0.2.8", PROXY)
-    assert office.acting.looking_after(given) == 1
     visits = office.acting.buried(1, killed=True)
     assert [visit.session for visit in visits] == ["1-0", "given-0"]
     orphan = office.acting.adopt(given)
     assert orphan is not None
     assert (orphan.identity, orphan.snapshot, orphan.elsewhere) == (ALICE, SNAPSHOT, True)
     assert office.acting.adopt(given) is None
+
+
+@pytest.mark.parametrize("adopted", [True, False])
+def test_it_counts_until_then_too(office: Office, clock: Clock, *, adopted: bool) -> None:
+    office.begin(1)
+    office.acting.buried(1, killed=True)
+    assert office.acting.sessions_from_elsewhere("alice") == 1
+    if adopted:
+        office.acting.adopt(Visit("1-0", "192.0.2.7", PROXY))
+    else:
+        clock.now = ORPHAN_SECONDS + 1
+    assert office.acting.sessions_from_elsewhere("alice") == 0
+
+
+def test_each_of_its_sessions_may_have_asked_for_another_agent_before_its_end_is_known(office: Office) -> None:
+    office.begin(1)
+    office.give()
+    with channels() as (_, first), channels() as (_, second):
+        visits = Visit("1-0", "192.0.2.7", PROXY), Visit("given-0", "192.0.2.8", PROXY)
+        assert office.acting.wait(visits[0], first)
+        assert office.acting.wait(visits[1], second)
+        assert office.acting.buried(1, killed=True) == {visits[0]: first, visits[1]: second}
+
+
+def test_a_session_waits_for_one_agent_only_and_until_it_is_over(office: Office) -> None:
+    office.begin(1)
+    with channels() as (first, theirs), channels() as (second, again):
+        assert office.acting.wait(Visit("1-0", "192.0.2.7", PROXY), theirs)
+        assert office.acting.wait(Visit("1-0", "192.0.2.7", PROXY), again)
+        with pytest.raises(ChannelClosed):
+            first.receive(frozenset(), 0.0)
+        office.say(1, SessionOver("1-0"))
+        with pytest.raises(ChannelClosed):
+            second.receive(frozenset(), 0.0)
+
+
+def test_the_sessions_of_a_proxy_end_with_it(office: Office) -> None:
+    office.begin(1)
+    office.acting.buried(1, killed=True)
+    office.acting.proxy_buried(PROXY)
+    assert office.acting.sessions_from_elsewhere("alice") == 0
+    assert office.acting.adopt(Visit("1-0", "192.0.2.7", PROXY)) is None
 
 
 @pytest.mark.parametrize(
@@ -229,7 +330,8 @@ def test_a_session_whose_agent_was_killed_is_adopted_once_as_the_same_user(offic
 )
 def test_nobody_else_adopts_it(office: Office, claim: Visit) -> None:
     office.begin(1)
-    assert office.acting.looking_after(claim) is None
+    with channels() as (_, theirs):
+        assert not office.acting.wait(claim, theirs)
     office.acting.buried(1, killed=True)
     assert office.acting.adopt(claim) is None
 
@@ -245,11 +347,9 @@ def test_a_session_that_was_over_or_whose_agent_ended_by_itself_is_no_orphan(off
 
 
 def test_a_session_with_tickets_ends_with_its_agent(office: Office) -> None:
-    ours, office.ends[1] = channel.pair()
-    visit = Visit("1-0", "192.0.2.7", PROXY)
-    office.acting.begin(1, ALICE, SNAPSHOT, ours, visit, elsewhere=True, bound=True)
+    office.begin(1, bound=True)
     office.acting.buried(1, killed=True)
-    assert office.acting.adopt(visit) is None
+    assert office.acting.adopt(Visit("1-0", "192.0.2.7", PROXY)) is None
 
 
 def test_an_orphan_is_known_for_a_while_only(office: Office, clock: Clock) -> None:

@@ -4,6 +4,7 @@ import os
 import select
 import signal
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -226,10 +227,25 @@ def test_a_user_has_so_many_sessions_and_one_that_ends_makes_room(
     monitor.ask("agents 4")
     assert [monitor.ask(f"log-in {number} {ME}") for number in range(3)] == ["LoginDone", "LoginDone", "LoginRefused"]
     monitor.wait_for_log(f"too-many-sessions rip=192.0.2.7 user={ME} session=s2")
-    (agent, *_) = monitor.agents()
+    monitor.ask("end 0")
+
+    def has_room() -> bool:
+        return monitor.ask(f"session-of {ME}") == "LoginDone"
+
+    wait_until(has_room, "a place")
+
+
+def test_a_session_whose_agent_its_user_has_killed_takes_its_place_all_the_same(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(request, "peer_address", lambda _: "192.0.2.7")
+    monitor = start("maxSessionsPerUser = 1")
+    assert monitor.ask(f"session-of {ME}") == "LoginDone"
+    (agent,) = monitor.agents()
     os.kill(agent, signal.SIGKILL)
     monitor.wait_for_log(f"agent-killed process={agent} session=s0")
-    assert monitor.ask(f"log-in 3 {ME}") == "LoginDone"
+    assert monitor.ask(f"session-of {ME}") == "LoginRefused"
+    assert monitor.ask("look-up 0") == "AccountMissing"
 
 
 def test_there_are_no_more_agents_than_two_for_each_session_that_may_be(start: Start) -> None:
@@ -368,9 +384,7 @@ def test_the_sessions_of_a_killed_agent_go_on_with_others(start: Start) -> None:
     assert monitor.log.count(" login ") == 2
 
 
-def test_a_session_that_goes_on_with_another_agent_is_told_its_settings_only_once(
-    start: Start, tmp_path: Path
-) -> None:
+def test_a_session_that_goes_on_with_another_agent_is_told_its_settings_only_once(start: Start, tmp_path: Path) -> None:
     own = tmp_path / "own"
     own.touch(0o600)
     own.write_text(f"sslCA = {own}\n")
@@ -399,6 +413,27 @@ def test_an_agent_that_does_not_keep_to_the_protocol_is_ended(
     assert monitor.ask("agents 1") == "[False]"
     wait_until(lambda: monitor.log.count("agent-misbehaves") == 2, "the next one")
     assert "too-many-logins" not in monitor.log
+
+
+def test_what_an_agent_has_said_before_its_end_kills_nobody_who_has_its_number_now(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def misbehave(*arguments: Any) -> int:
+        os.kill(os.getppid(), signal.SIGSTOP)
+        arguments[5].send(CheckEnded(True))
+        return 0
+
+    monkeypatch.setattr(agent, "run", misbehave)
+    monitor = start()
+    monitor.ask("pid")
+    asking = threading.Thread(target=monitor.ask, args=("agents 1",))
+    asking.start()
+    children = Path(f"/proc/{monitor.pid}/task/{monitor.pid}/children")
+    wait_until(lambda: not all(map(is_running, map(int, children.read_text().split()))), "the end of the agent")
+    os.kill(monitor.pid, signal.SIGCONT)
+    asking.join()
+    monitor.wait_for_log("agent-misbehaves")
+    assert is_running(int(monitor.ask("pid")))
 
 
 def test_an_agent_that_is_killed_is_told_of_and_frees_its_place(start: Start) -> None:
