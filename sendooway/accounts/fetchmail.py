@@ -111,7 +111,7 @@ class _Draft:
         self.security: Security | None = None
         self.username: str | None = None
         self.password: Secret | None = None
-        self.password_from: tuple[str, Origin] | None = None
+        self.password_from: tuple[str, int] | None = None
         self.check_certificate = True
         self.password_login = True
         self.no_auth = False
@@ -123,20 +123,21 @@ def _drafts(annotations: tuple[Annotation, ...], file: str) -> list[_Draft]:
     drafts: list[_Draft] = []
     keys: set[str] = set()
     for annotation in annotations:
-        origin = Origin(file, annotation.line)
-        with at(origin):
+        try:
             key, value = _parse_annotation(annotation.text)
-            if not drafts or (drafts[-1].patterns and key != "address"):
-                drafts.append(_Draft(origin))
+            if not drafts or (key != "address" and drafts[-1].patterns):
+                drafts.append(_Draft(Origin(file, annotation.line)))
                 keys.clear()
             if key in keys and key != "address":
                 raise BadValue(f"#sendooway:{key} stands twice before the address that closes the account")
             keys.add(key)
-            _set(drafts[-1], key, value, origin)
+            _set(drafts[-1], key, value, annotation.line)
+        except BadValue as error:
+            raise AccountsError(Origin(file, annotation.line), error.reason) from None
     return drafts
 
 
-def _set(draft: _Draft, key: str, value: str, origin: Origin) -> None:
+def _set(draft: _Draft, key: str, value: str, line: int) -> None:
     match key:
         case "server":
             draft.host = parse_host(value)
@@ -149,7 +150,7 @@ def _set(draft: _Draft, key: str, value: str, origin: Origin) -> None:
         case "pass":
             draft.password = parse_password(value)
         case "passwordFrom":
-            draft.password_from = (value, origin)
+            draft.password_from = (value, line)
         case "tls" | "ssl":
             if draft.security:
                 raise BadValue("either #sendooway:tls (STARTTLS) or #sendooway:ssl (implicit TLS), not both")
@@ -194,8 +195,8 @@ def _password(draft: _Draft, mailbox: tuple[Poll, User] | None, owner: Identity,
         password = _mailbox_password(*mailbox, owner, draft.origin.file)
         # Without netrc a ticket is enough.
         return None if draft.gssapi and isinstance(password, FromNetrc) else password
-    text, origin = draft.password_from
-    with at(origin):
+    text, line = draft.password_from
+    with at(Origin(draft.origin.file, line)):
         if draft.password is not None:
             raise BadValue("either #sendooway:pass or #sendooway:passwordFrom, not both")
         return passwords.parse(text, draft.host or "", username)
