@@ -7,7 +7,7 @@ BIN := .venv/bin
 READY := .venv/ready
 DIST_READY := .venv/ready-dist
 
-.PHONY: run test check fuzz interop soak dist deb bench bench-start install uninstall format lock clean
+.PHONY: run test check fuzz interop soak dist deb bench bench-scale bench-start install uninstall format lock clean
 
 run: $(READY)
 	@$(BIN)/python contrib/demo/demo.py
@@ -50,6 +50,10 @@ bench: ROUNDS ?= 5
 bench: dist
 	@build/debian-packages wanted dovecot-submissiond
 	@PYTHONPATH=tests SENDOOWAY_PROGRAM=$(CURDIR)/dist/sendooway $(BIN)/python -m bench --rounds $(ROUNDS)
+
+# How that grows with sessions, identities and octets: tables, and the plots of the README.
+bench-scale: dist
+	@PYTHONPATH=tests SENDOOWAY_PROGRAM=$(CURDIR)/dist/sendooway $(BIN)/python -m bench.scale --plots tests/bench/plots
 
 bench-start: dist
 	@$(BIN)/python build/bench_start.py dist/sendooway

@@ -16,13 +16,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from bench.candidates import Candidates
-from bench.load import Server, message, send, settled_cpu_seconds
+from bench.load import Message, Server, send, settled_cpu_seconds
 from bench.smarthost import Smarthost
 from servers import users
 from servers.certificates import make_certificates
 from servers.users import User
 
-SMALL = message(4096)
+SMALL = Message(4096)
 # In seconds.
 ROUND_TRIP = 0.02
 PAUSE = 1.0  # until somebody sends the next mail
@@ -36,14 +36,14 @@ class Bench:
         self._tls = tls
         self._rounds = rounds
 
-    def cpu(self, title: str, unit: str, octets: bytes, sessions: int, mails: int, scale: float) -> None:
+    def cpu(self, title: str, unit: str, message: Message, sessions: int, mails: int, scale: float) -> None:
         """Prints a table: seconds of CPU for a mail, times `scale`."""
 
         def once(server: Server) -> float:
             assert server.pid is not None
             before = settled_cpu_seconds(server.pid)
             for _ in range(sessions):
-                send(server, self._smarthost, self._tls, octets, mails)
+                send(server, self._smarthost, self._tls, message, mails)
             return (settled_cpu_seconds(server.pid) - before) / sessions / mails * scale
 
         self._table(title, unit, once, [server for server in self._servers if server.pid is not None])
@@ -79,7 +79,7 @@ def run(folder: Path, user: User | None, rounds: int, megabytes: int, sessions: 
     """Prints all tables. `folder` is empty, and every user of the machine can enter it."""
     certificates = make_certificates(folder)
     tls = ssl.create_default_context(cafile=str(certificates.authority))
-    large = message(megabytes * 1_000_000)
+    large = Message(megabytes * 1_000_000)
     with Smarthost(certificates.good) as smarthost:
         candidates = Candidates(folder, certificates, smarthost, user)
         with candidates.running() as servers:
@@ -88,7 +88,7 @@ def run(folder: Path, user: User | None, rounds: int, megabytes: int, sessions: 
             bench = Bench(servers, smarthost, tls, rounds)
             bench.cpu("one mail a session: CPU time a mail", "ms", SMALL, sessions, 1, 1e3)
             bench.cpu("twenty mails a session: CPU time a mail", "ms", SMALL, max(1, sessions // 8), 20, 1e3)
-            bench.cpu(f"a mail of {megabytes} MB: CPU time a GB", "s", large, 1, 1, 1e9 / len(large))
+            bench.cpu(f"a mail of {megabytes} MB: CPU time a GB", "s", large, 1, 1, 1e9 / large.octets)
             bench.second_mail()
 
 

@@ -1,10 +1,12 @@
 """The client's side: sessions, and what they take of the server's time and of the client's."""
 
+import contextlib
 import hashlib
 import os
 import smtplib
 import ssl
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +14,9 @@ from bench.smarthost import START, Smarthost
 
 SENDER, RECIPIENT = "alice@moon.test", "bob@mars.test"
 _TICKS = os.sysconf("SC_CLK_TCK")
-_LINE = b"0123456789abcdef" * 4 + b"01234567\r\n"
+_LINE = b"\r\n" + b"0123456789abcdef" * 4 + b"01234567"
+_END = b"\r\n.\r\n"  # with that of the last line
+_LINES_OF_A_PIECE = 4000
 
 
 @dataclass(frozen=True)
@@ -27,29 +31,61 @@ class Server:
     pid: int | None
 
 
-def message(octets: int) -> bytes:
-    """Of about so many octets."""
-    return START + b"\r\n" + _LINE * (octets // len(_LINE))
+class Message:
+    """About so many octets, of which few are held at a time. `digest` is what the smarthost has to tell of it."""
+
+    def __init__(self, octets: int) -> None:
+        self._lines = octets // len(_LINE)
+        self.octets = len(START) + self._lines * len(_LINE)
+        digest = hashlib.sha256()
+        for piece in self.pieces(b""):
+            digest.update(piece)
+        self.digest = digest.digest()
+
+    def pieces(self, end: bytes = _END) -> Iterator[bytes]:
+        """What is sent behind DATA."""
+        piece = START
+        for _ in range(self._lines // _LINES_OF_A_PIECE):
+            yield piece + _LINE * _LINES_OF_A_PIECE
+            piece = b""
+        yield piece + _LINE * (self._lines % _LINES_OF_A_PIECE) + end
 
 
-def send(server: Server, smarthost: Smarthost, tls: ssl.SSLContext, octets: bytes, mails: int) -> float:
+def send(server: Server, smarthost: Smarthost, tls: ssl.SSLContext, message: Message, mails: int) -> float:
     """One session. Returns how many seconds a mail took from the connection, or the end of the one before, until it was
     accepted. AssertionError unless each arrives as it is."""
     begun = time.monotonic()
-    with smtplib.SMTP("localhost", server.port, local_hostname="client.test", timeout=120) as client:
+    with session(server, tls) as client:
+        for _ in range(mails):
+            submit(client, message)
+        taken = time.monotonic() - begun
+    expect(smarthost, message, mails)
+    return taken / mails
+
+
+@contextlib.contextmanager
+def session(server: Server, tls: ssl.SSLContext) -> Iterator[smtplib.SMTP]:
+    """A client that has logged in."""
+    with smtplib.SMTP("localhost", server.port, local_hostname="client.test", timeout=300) as client:
         client.starttls(context=tls)
         client.login(server.username, server.password)
-        for _ in range(mails):
-            _expect(250, client.mail(SENDER))
-            _expect(250, client.rcpt(RECIPIENT))
-            _expect(354, client.docmd("DATA"))
-            client.send(octets + b".\r\n")
-            _expect(250, client.getreply())
-        taken = time.monotonic() - begun
-    digest = hashlib.sha256(octets.removesuffix(b"\r\n")).digest()
+        yield client
+
+
+def submit(client: smtplib.SMTP, message: Message, sender: str = SENDER) -> None:
+    """One mail, until it is accepted."""
+    _expect(250, client.mail(sender))
+    _expect(250, client.rcpt(RECIPIENT))
+    _expect(354, client.docmd("DATA"))
+    for piece in message.pieces():
+        client.send(piece)
+    _expect(250, client.getreply())
+
+
+def expect(smarthost: Smarthost, message: Message, mails: int) -> None:
+    """Wait until so many mails have arrived. AssertionError unless each is as it was sent."""
     for _ in range(mails):
-        assert smarthost.take() == digest, f"{server.name} has changed the message"
-    return taken / mails
+        assert smarthost.take() == message.digest, "the message was changed"
 
 
 def _expect(code: int, answer: tuple[int, bytes]) -> None:

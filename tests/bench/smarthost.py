@@ -4,6 +4,7 @@ import hashlib
 import multiprocessing
 import socketserver
 import ssl
+import threading
 import time
 from multiprocessing.connection import Connection
 from multiprocessing.sharedctypes import Synchronized
@@ -23,6 +24,7 @@ class Smarthost:
         context = multiprocessing.get_context("fork")
         self._delay = context.Value("d", 0.0)
         self._digests, told = context.Pipe(duplex=False)
+        self._taking = threading.Lock()
         tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         tls.load_cert_chain(certificate.certificate, certificate.key)
         server = _Server(tls, self._delay, told)
@@ -44,8 +46,9 @@ class Smarthost:
 
     def take(self) -> bytes:
         """The digest of the message that came first of those not yet taken."""
-        assert self._digests.poll(60), "no message has arrived at the smarthost"
-        return self._digests.recv_bytes()
+        with self._taking:
+            assert self._digests.poll(60), "no message has arrived at the smarthost"
+            return self._digests.recv_bytes()
 
 
 class _Server(socketserver.ThreadingTCPServer):
