@@ -35,8 +35,7 @@ from sendooway.secret import Secret
 # More than the agent grants itself, so that its own words arrive.
 LOGIN_SECONDS = 10.0  # beyond the time to log in
 PATIENCE = 0.25  # to wait for the answer in the thread; most logins are checked by then
-LOOK_UP_SECONDS = 30.0
-SASL_SECONDS = 20.0
+ANSWER_SECONDS = 150.0  # three other sessions may be before this one, with questions that take as long as they may
 
 _LOGIN_ANSWERS = frozenset({LoginChallenge, LoginDone, LoginRefused})
 _LOOK_UP_ANSWERS = frozenset({AccountFound, AccountMissing, LookUpFailed})
@@ -127,7 +126,7 @@ class Agent:
         try:
             answer = self._look_up(question)
         except AgentError as error:
-            if self._successor is None or not isinstance(error.__cause__, ChannelClosed):
+            if self._successor is None or not _has_ended(error):
                 raise
             self._channel.close()
             self._channel = self._successor()
@@ -142,16 +141,17 @@ class Agent:
 
     def _look_up(self, question: LookUp) -> Message:
         self._send(question)
-        return self._receive_with_ca(_LOOK_UP_ANSWERS, LOOK_UP_SECONDS)
+        return self._receive_with_ca(_LOOK_UP_ANSWERS, ANSWER_SECONDS)
 
     def begin_sasl(
         self, number: int, offered: tuple[str, ...], refused: tuple[str, ...]
     ) -> SaslResponse | SaslUnavailable:
-        """Begin a login at a smarthost, see SaslBegin. Raises AgentError."""
+        """Begin a login at a smarthost, see SaslBegin. If the agent was killed, there is none: the next look-up has
+        another agent. Raises AgentError."""
         return self._sasl(SaslBegin(number - self._first_number, offered, refused))
 
     def continue_sasl(self, challenge: bytes) -> SaslResponse | SaslUnavailable:
-        """The smarthost's challenge, without base64. Raises AgentError."""
+        """The smarthost's challenge, without base64. Answers and raises as `begin_sasl` does."""
         return self._sasl(SaslContinue(challenge))
 
     def fileno(self) -> int:
@@ -195,8 +195,13 @@ class Agent:
         return answer
 
     def _sasl(self, question: ToAgent) -> SaslResponse | SaslUnavailable:
-        self._send(question)
-        answer = self._receive(_SASL_ANSWERS, SASL_SECONDS)
+        try:
+            self._send(question)
+            answer = self._receive(_SASL_ANSWERS, ANSWER_SECONDS)
+        except AgentError as error:
+            if self._successor is None or not _has_ended(error):
+                raise
+            return SaslUnavailable("the user's agent has ended")
         assert isinstance(answer, SaslResponse | SaslUnavailable)
         return answer
 
@@ -217,6 +222,10 @@ class Agent:
             return self._channel.receive_descriptors(allowed, seconds, limit)
         except (ChannelClosed, ProtocolError, OSError) as error:
             raise _agent_error(error) from error
+
+
+def _has_ended(error: AgentError) -> bool:
+    return isinstance(error.__cause__, ChannelClosed)
 
 
 def _agent_error(error: Exception) -> AgentError:

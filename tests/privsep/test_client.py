@@ -9,7 +9,8 @@ import pytest
 from privsep.running import LOGIN_SECONDS
 
 from sendooway.net.stream import PipeTransport, Stream
-from sendooway.privsep import client
+from sendooway.privsep import client, command, guess
+from sendooway.privsep.acting import AT_A_TIME
 from sendooway.privsep.channel import Channel, pair
 from sendooway.privsep.client import Agent, AgentError
 from sendooway.privsep.messages import (
@@ -28,6 +29,7 @@ from sendooway.privsep.messages import (
     SaslUnavailable,
 )
 from sendooway.privsep.request import open_request
+from sendooway.privsep.time_limit import READ_SECONDS
 
 DONE = LoginDone("alice", "proxy.test", False, True, None, False)
 DONE_WITH_CA = LoginDone("alice", "proxy.test", False, True, None, True)
@@ -63,7 +65,7 @@ def test_an_agent_that_is_gone_is_an_error(ends: tuple[Agent, Channel], ask: Cal
 def test_an_agent_that_does_not_answer_is_an_error(
     ends: tuple[Agent, Channel], ask: Callable[[Agent], object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("LOGIN_SECONDS", "LOOK_UP_SECONDS", "SASL_SECONDS"):
+    for name in ("LOGIN_SECONDS", "ANSWER_SECONDS"):
         monkeypatch.setattr(client, name, 0.01)
     with pytest.raises(AgentError, match="does not answer"):
         ask(ends[0])
@@ -168,6 +170,26 @@ def test_an_agent_that_dies_is_followed_by_another_that_is_asked_again(stream: S
     with pytest.raises(AgentError, match="cannot be asked"):
         agent.look_up("a@b")
     for channel in (asked, agent):
+        channel.close()
+
+
+def test_all_sessions_of_an_agent_may_have_the_slowest_question() -> None:
+    look_up = 4 * READ_SECONDS + guess.SECONDS  # account, mailbox, certificates, password
+    log_in = 2 * (command.SECONDS + command.ORPHANS_SECONDS)  # a password, and that anew
+    assert AT_A_TIME * max(look_up, log_in) < client.ANSWER_SECONDS
+
+
+@pytest.mark.parametrize("ask", ASKING[3:])
+def test_a_login_at_a_smarthost_fails_where_the_agent_dies_and_the_next_mail_has_another(
+    ask: Callable[[Agent], object],
+) -> None:
+    (ours, first), (next_ours, second) = pair(), pair()
+    agent = Agent(ours, LOGIN_SECONDS, successor=lambda: next_ours)
+    first.close()
+    assert isinstance(ask(agent), SaslUnavailable)
+    second.send(LookUpFailed("it works"))
+    assert agent.look_up("a@b") == LookUpFailed("it works")
+    for channel in (agent, second):
         channel.close()
 
 
