@@ -28,7 +28,7 @@ AT_A_TIME = 4
 IDLE_SECONDS = 30.0  # for as long connections to smarthosts are kept, too, unless `smarthostIdle` says otherwise
 # Some of what it is was asked for only once, such as its groups.
 LONGEST_LIFE = 600.0  # seconds
-# Within so many seconds after its agent was killed, a session may get another one.
+# Within so many seconds after its agent has ended before it, a session may get another one.
 ORPHAN_SECONDS = 600.0
 MOST_ORPHANS = 1000
 
@@ -56,7 +56,7 @@ class _Session:
 
 @dataclass(frozen=True)
 class Orphan:
-    """A session that somebody has logged in to, and whose agent was killed. `until` is of the monotonic clock."""
+    """A session that somebody has logged in to, and whose agent has ended. `until` is of the monotonic clock."""
 
     identity: Identity
     snapshot: Snapshot
@@ -234,7 +234,7 @@ class Acting:
     def _idle(self) -> list[_Agent]:
         return [agent for agent in self._agents.values() if not agent.retired and not agent.sessions]
 
-    def buried(self, pid: int, *, killed: bool) -> dict[Visit, Channel | None]:
+    def buried(self, pid: int) -> dict[Visit, Channel | None]:
         """A child has ended: whom it worked for, if it was one of these, with the channels of those that wait for
         another agent, which are the caller's."""
         agent = self._agents.pop(pid, None)
@@ -242,8 +242,8 @@ class Acting:
             return {}
         self._close(agent)
         for session in agent.sessions.values():
-            # One that ended by itself did not trust its sessions any more.
-            if killed and not session.bound:
+            # Of one that ended because of a session, that is not among them any more.
+            if not session.bound:
                 until = self._clock() + ORPHAN_SECONDS
                 self._orphans[session.visit] = Orphan(agent.identity, agent.snapshot, session.elsewhere, until)
         while len(self._orphans) > MOST_ORPHANS:

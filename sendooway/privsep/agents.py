@@ -349,9 +349,9 @@ class Agents:
         """The numbers of all of them."""
         return frozenset(self._visits)
 
-    def buried(self, pid: int, log: Log, *, killed: bool) -> tuple[Visit, ...]:
-        """A child has ended, by a signal if it was `killed`: whom it worked for, if it was an agent."""
-        sessions = self._acting.buried(pid, killed=killed)
+    def buried(self, pid: int, log: Log) -> tuple[Visit, ...]:
+        """A child has ended: whom it worked for, if it was an agent."""
+        sessions = self._acting.buried(pid)
         for visit, end in sessions.items():
             if end is not None:
                 with self._logged(visit, log):

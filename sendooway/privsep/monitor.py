@@ -357,7 +357,7 @@ class Monitor:
                 if pid in generation.proxies:
                     self._buried(generation.proxies[pid], status)
             # An agent that was alive to say why it ends has done so. A signal leaves it no time.
-            for visit in self._agents.buried(pid, self._log, killed=status < 0):
+            for visit in self._agents.buried(pid, self._log):
                 if status < 0 and self._stop_at is None:
                     self._log.error("agent-killed", process=pid, session=visit.session, signal=-status)
             self._end_orphans()

@@ -173,6 +173,10 @@ class Sessions:
             yield
         except (ChannelClosed, TimeoutError):
             self._end(session)
+        except Exception:
+            # The process ends by it, and no other agent is to go on with what has brought it there.
+            self._end(session)
+            raise
 
     def _end(self, session: _Session) -> None:
         del self._sessions[session.channel.fileno()]

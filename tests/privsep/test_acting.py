@@ -85,7 +85,7 @@ class Office:
 
     def close(self) -> None:
         for pid, end in self.ends.items():
-            for waiting in self.acting.buried(pid, killed=False).values():
+            for waiting in self.acting.buried(pid).values():
                 if waiting is not None:
                     waiting.close()
             end.close()
@@ -249,7 +249,8 @@ def test_sessions_from_other_machines_are_counted_for_each_user(office: Office) 
     office.give(elsewhere=False)
     assert office.acting.sessions_from_elsewhere("alice") == 2
     office.say(1, SessionOver("1-0"))
-    office.acting.buried(2, killed=False)
+    office.say(2, SessionOver("2-0"))
+    office.acting.buried(2)
     assert [office.acting.sessions_from_elsewhere(name) for name in ("alice", "bob")] == [1, 0]
 
 
@@ -266,14 +267,14 @@ def test_an_agent_that_says_what_it_may_not_is_killed(
     assert not office.is_open(1)
 
 
-# Sessions of an agent that was killed
+# Sessions of an agent that has ended before them
 
 
-def test_a_session_whose_agent_was_killed_is_adopted_once_as_the_same_user(office: Office) -> None:
+def test_a_session_whose_agent_has_ended_is_adopted_once_as_the_same_user(office: Office) -> None:
     office.begin(1)
     office.give()
     given = Visit("given-0", "192.0.2.8", PROXY)
-    visits = office.acting.buried(1, killed=True)
+    visits = office.acting.buried(1)
     assert [visit.session for visit in visits] == ["1-0", "given-0"]
     orphan = office.acting.adopt(given)
     assert orphan is not None
@@ -284,7 +285,7 @@ def test_a_session_whose_agent_was_killed_is_adopted_once_as_the_same_user(offic
 @pytest.mark.parametrize("adopted", [True, False])
 def test_it_counts_until_then_too(office: Office, clock: Clock, *, adopted: bool) -> None:
     office.begin(1)
-    office.acting.buried(1, killed=True)
+    office.acting.buried(1)
     assert office.acting.sessions_from_elsewhere("alice") == 1
     if adopted:
         office.acting.adopt(Visit("1-0", "192.0.2.7", PROXY))
@@ -300,7 +301,7 @@ def test_each_of_its_sessions_may_have_asked_for_another_agent_before_its_end_is
         visits = Visit("1-0", "192.0.2.7", PROXY), Visit("given-0", "192.0.2.8", PROXY)
         assert office.acting.wait(visits[0], first)
         assert office.acting.wait(visits[1], second)
-        assert office.acting.buried(1, killed=True) == {visits[0]: first, visits[1]: second}
+        assert office.acting.buried(1) == {visits[0]: first, visits[1]: second}
 
 
 def test_a_session_waits_for_one_agent_only_and_until_it_is_over(office: Office) -> None:
@@ -317,7 +318,7 @@ def test_a_session_waits_for_one_agent_only_and_until_it_is_over(office: Office)
 
 def test_the_sessions_of_a_proxy_end_with_it(office: Office) -> None:
     office.begin(1)
-    office.acting.buried(1, killed=True)
+    office.acting.buried(1)
     office.acting.proxy_buried(PROXY)
     assert office.acting.sessions_from_elsewhere("alice") == 0
     assert office.acting.adopt(Visit("1-0", "192.0.2.7", PROXY)) is None
@@ -332,29 +333,26 @@ def test_nobody_else_adopts_it(office: Office, claim: Visit) -> None:
     office.begin(1)
     with channels() as (_, theirs):
         assert not office.acting.wait(claim, theirs)
-    office.acting.buried(1, killed=True)
+    office.acting.buried(1)
     assert office.acting.adopt(claim) is None
 
 
-def test_a_session_that_was_over_or_whose_agent_ended_by_itself_is_no_orphan(office: Office) -> None:
+def test_a_session_that_was_over_is_no_orphan(office: Office) -> None:
     office.begin(1)
     office.say(1, SessionOver("1-0"))
-    office.acting.buried(1, killed=True)
-    office.begin(2)
-    office.acting.buried(2, killed=False)
+    office.acting.buried(1)
     assert office.acting.adopt(Visit("1-0", "192.0.2.7", PROXY)) is None
-    assert office.acting.adopt(Visit("2-0", "192.0.2.7", PROXY)) is None
 
 
 def test_a_session_with_tickets_ends_with_its_agent(office: Office) -> None:
     office.begin(1, bound=True)
-    office.acting.buried(1, killed=True)
+    office.acting.buried(1)
     assert office.acting.adopt(Visit("1-0", "192.0.2.7", PROXY)) is None
 
 
 def test_an_orphan_is_known_for_a_while_only(office: Office, clock: Clock) -> None:
     office.begin(1)
-    office.acting.buried(1, killed=True)
+    office.acting.buried(1)
     clock.now = ORPHAN_SECONDS + 1
     assert office.acting.adopt(Visit("1-0", "192.0.2.7", PROXY)) is None
 
@@ -365,6 +363,6 @@ def test_so_many_orphans_are_known_and_the_oldest_are_forgotten(
     monkeypatch.setattr(acting, "MOST_ORPHANS", 1)
     for pid in (1, 2):
         office.begin(pid)
-        office.acting.buried(pid, killed=True)
+        office.acting.buried(pid)
     assert office.acting.adopt(Visit("1-0", "192.0.2.7", PROXY)) is None
     assert office.acting.adopt(Visit("2-0", "192.0.2.7", PROXY)) is not None

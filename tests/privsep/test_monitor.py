@@ -26,7 +26,16 @@ from sendooway.privsep import acting, agent, agents, failures, request
 from sendooway.privsep import monitor as monitors
 from sendooway.privsep.channel import Channel
 from sendooway.privsep.client import Agent, AgentError
-from sendooway.privsep.messages import MESSAGES, AgentWanted, CheckEnded, CheckPassed, LookUp, Message, ProxyReady
+from sendooway.privsep.messages import (
+    MESSAGES,
+    AgentWanted,
+    CheckEnded,
+    CheckPassed,
+    LookUp,
+    Message,
+    ProxyReady,
+    SaslContinue,
+)
 from sendooway.privsep.monitor import StartError
 from sendooway.privsep.notify import Notify
 from sendooway.sasl import PasswordLogin
@@ -95,6 +104,8 @@ def obey(word: str, configuration: Configuration, monitor: Channel, kept: list[A
             return logged_in(kept[-1], name)
         case ["look-up", number]:
             return type(kept[int(number)].look_up("a@b.test")).__name__
+        case ["out-of-order", number]:
+            kept[int(number)]._channel.send(SaslContinue(b""))
         case ["end", number]:
             kept[int(number)].close()
         case ["begin-log-in", number, name]:
@@ -382,6 +393,15 @@ def test_the_sessions_of_a_killed_agent_go_on_with_others(start: Start) -> None:
         assert [monitor.ask(f"look-up {number}") for number in range(2)] == ["AccountMissing"] * 2
     assert monitor.log.count("agent-replaced") == 10
     assert monitor.log.count(" login ") == 2
+
+
+def test_an_agent_that_ends_because_of_a_session_does_not_end_the_others(start: Start) -> None:
+    monitor = start()
+    for _ in range(3):
+        monitor.ask(f"session-of {ME}")
+    monitor.ask("out-of-order 1")
+    assert [monitor.ask(f"look-up {number}") for number in (0, 2)] == ["AccountMissing"] * 2
+    assert monitor.ask("look-up 1") == ""
 
 
 def test_a_session_that_goes_on_with_another_agent_is_told_its_settings_only_once(start: Start, tmp_path: Path) -> None:

@@ -98,7 +98,7 @@ def test_each_session_has_its_own_accounts_and_dialogues(sharing: Sharing) -> No
     assert second.begin_sasl(0, ("PLAIN",), ()) != first.begin_sasl(0, ("PLAIN",), ())
 
 
-def test_what_is_allowed_is_decided_for_each_session(sharing: Sharing, log_file: Path) -> None:
+def test_a_question_out_of_order_ends_the_agent_and_no_session_but_its_own(sharing: Sharing, log_file: Path) -> None:
     sharing.agent.channel.send(LookUp("alice@moon.test"))
     sharing.agent.channel.receive(frozenset({AccountFound}), PATIENCE)
     sharing.agent.channel.send(SaslBegin(0, ("CRAM-MD5",), ()))
@@ -106,6 +106,10 @@ def test_what_is_allowed_is_decided_for_each_session(sharing: Sharing, log_file:
     sharing.given[0].send(SaslContinue(b"<challenge>"))
     assert sharing.agent.end() == os.EX_SOFTWARE
     assert "agent-ends rip=192.0.2.8 session=s2" in log_file.read_text()
+    # The monitor lets the others go on.
+    assert sharing.over() == "s2"
+    with pytest.raises(ChannelClosed):
+        sharing.monitor.receive(frozenset(), PATIENCE)
 
 
 def test_the_monitor_hears_of_each_end_and_the_others_go_on(sharing: Sharing) -> None:
