@@ -90,7 +90,8 @@ class _Session:
         """With the certificates that belong to it."""
         beside = self._take_ca()
         try:
-            self.channel.send(answer, beside)
+            # Who asks one question at a time has room for the answer; for another proxy nobody else is to wait.
+            self.channel.send(answer, beside, wait=False)
         finally:
             self._close(beside)
 

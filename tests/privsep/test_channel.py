@@ -136,6 +136,24 @@ def test_a_closed_end_is_told_apart_from_silence(ends: tuple[Channel, Channel]) 
         other.send(LookUp("a"))
 
 
+def test_a_message_that_another_copy_of_the_end_takes_is_not_waited_for(
+    ends: tuple[Channel, Channel], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = ends
+    copy = os.dup(other.fileno())
+    one.send(LookUp("a"))
+    wait = Channel._await
+
+    def steal(channel: Channel, seconds: float) -> None:
+        wait(channel, seconds)
+        os.read(copy, SIZE_LIMIT)
+
+    monkeypatch.setattr(Channel, "_await", steal)
+    with pytest.raises(TimeoutError):
+        other.receive(LOOK_UP, 1)
+    os.close(copy)
+
+
 def test_an_end_closed_before_it_read_its_messages_is_closed(ends: tuple[Channel, Channel]) -> None:
     one, other = ends
     other.send(LookUp("a"))

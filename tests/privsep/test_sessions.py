@@ -1,12 +1,16 @@
 """What an agent does for several sessions of its user."""
 
 import os
+import select
+import socket
+import struct
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from privsep.running import LOGIN_SECONDS, ME, RunningAgent, StartAgent
-from servers.processes import PATIENCE
+from servers.processes import PATIENCE, wait_until
 
 from sendooway.privsep import channel
 from sendooway.privsep.channel import Channel, ChannelClosed
@@ -127,6 +131,25 @@ def test_a_proxy_that_is_gone_by_then_ends_its_session(sharing: Sharing) -> None
     sharing.give("s2").close()
     assert sharing.over() == "s2"
     assert isinstance(sharing.welcomed("s3"), Agent)
+
+
+def test_a_proxy_that_does_not_listen_keeps_no_other_session_waiting(sharing: Sharing) -> None:
+    ours, theirs = channel.pair()
+    sharing.given.append(ours)
+    sharing.monitor.send(SessionGiven("s2", "192.0.2.8", "PLAIN"), (theirs.fileno(),))
+    with socket.socket(fileno=theirs.detach()) as copy:
+        # For ever, and for the agent's copy, too.
+        copy.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("@ll", 0, 0))
+
+        def is_over() -> bool:
+            with suppress(TimeoutError, ChannelClosed):
+                while True:
+                    ours.send(LookUp("alice@moon.test"), wait=False)
+            return bool(select.select([sharing.monitor], [], [], 0)[0])
+
+        wait_until(is_over, "the end of the session")
+    assert sharing.over() == "s2"
+    assert isinstance(Agent(sharing.agent.channel, LOGIN_SECONDS).look_up("alice@moon.test"), AccountFound)
 
 
 def test_it_ends_with_its_last_session_when_it_gets_no_more(sharing: Sharing) -> None:
