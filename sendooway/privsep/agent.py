@@ -64,11 +64,15 @@ class Pace:
     """How slowly a refused login is answered. Times in seconds.
 
     A refusal comes no sooner after the check began, the same for every reason: far above what any back end takes, so
-    that the time tells nothing. The jitter hides what is left of it.
+    that the time tells nothing. The jitter hides what is left of it, such as the time to fork a process.
     """
 
     delay: float = 2.0
     jitter: float = 1.0
+
+    def seconds(self) -> float:
+        """From the beginning of a check to its refusal: each time another, in steps too small to be measured."""
+        return self.delay + self.jitter * int.from_bytes(os.urandom(4), "big") / 0xFFFFFFFF
 
 
 def run(
@@ -263,7 +267,7 @@ class _Agent:
 
     def _ready(self) -> float:
         """The time before which the refusal of what has just come is not answered."""
-        return time.monotonic() + self._pace.delay + self._pace.jitter * os.urandom(1)[0] / 255
+        return time.monotonic() + self._pace.seconds()
 
     @contextmanager
     def _limited(self) -> Iterator[None]:

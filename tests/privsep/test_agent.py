@@ -169,6 +169,13 @@ def test_nothing_but_a_refusal_is_delayed_and_the_log_knows_of_that_at_once(
     os.kill(agent.pid, signal.SIGKILL)
 
 
+def test_the_time_of_a_refusal_is_not_one_of_a_few() -> None:
+    # What comes on top of one of a few is plain to see.
+    seconds = [Pace(delay=2, jitter=1).seconds() for _ in range(1000)]
+    assert len(set(seconds)) > 990
+    assert all(2 <= each <= 3 for each in seconds)
+
+
 @pytest.mark.slow
 def test_nobody_may_take_for_ever_to_log_in(start_agent: StartAgent, log_file: Path) -> None:
     agent = start_agent("authBackend = none\nloginTimeout = 1\n")
