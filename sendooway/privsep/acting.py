@@ -26,6 +26,7 @@ from sendooway.privsep.watch import Watch
 # It answers one question at a time, and some take seconds: the command of a password, a file system far away.
 AT_A_TIME = 4
 IDLE_SECONDS = 30.0  # for as long connections to smarthosts are kept, too, unless `smarthostIdle` says otherwise
+MOST_IDLE = 50  # of all users; each is a process that takes memory, and a place of a session
 # Some of what it is was asked for only once, such as its groups.
 LONGEST_LIFE = 600.0  # seconds
 # Within so many seconds after its agent has ended before it, a session may get another one.
@@ -222,8 +223,10 @@ class Acting:
             agent.channel = None
 
     def keep_time(self) -> None:
-        for agent in self._idle():
-            if self._clock() - agent.idle_since >= IDLE_SECONDS:
+        idle = sorted(self._idle(), key=lambda agent: agent.idle_since)
+        too_many = len(idle) - MOST_IDLE
+        for number, agent in enumerate(idle):
+            if number < too_many or self._clock() - agent.idle_since >= IDLE_SECONDS:
                 self._retire(agent)
 
     def patience(self) -> float | None:

@@ -227,6 +227,19 @@ def test_what_is_not_there_to_hear_is_not_waited_for(office: Office) -> None:
     assert office.give()
 
 
+def test_so_many_agents_without_sessions_are_kept_and_the_one_that_waits_longest_ends_first(
+    office: Office, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(acting, "MOST_IDLE", 2)
+    for pid in (1, 2, 3, 4):
+        office.begin(pid)
+    for pid in (2, 1, 3):
+        clock.now += 1
+        office.say(pid, SessionOver(f"{pid}-0"))
+    office.acting.keep_time()
+    assert [office.is_open(pid) for pid in (1, 2, 3, 4)] == [True, False, True, True]
+
+
 def test_an_agent_gets_no_session_any_more_when_it_is_old(office: Office, clock: Clock) -> None:
     office.begin(1)
     clock.now = LONGEST_LIFE + 1
