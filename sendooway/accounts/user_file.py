@@ -61,7 +61,7 @@ class UserFiles:
         self._uid = uid
         self.exposed: set[str] = set()
         self._remembered: dict[Hashable, tuple[Any, list[_Unchanged]]] = {}
-        self._found: list[_Unchanged] = []  # what was found here since `remember` began
+        self._found: list[_Unchanged] | None = None  # what was found here since `remember` began
 
     def remember(self, key: Hashable, make: Callable[[], _T]) -> _T:
         """What `make` gives, which depends on `key` and on what it reads here: made anew only where that has changed.
@@ -75,24 +75,30 @@ class UserFiles:
                 return value
             del self._remembered[key]
         self._found = found = []
-        value = make()
-        self._found = []
+        try:
+            value = make()
+        finally:
+            self._found = None
         self._remembered[key] = value, found
         return value
+
+    def _find(self, unchanged: "_Unchanged") -> None:
+        if self._found is not None:
+            self._found.append(unchanged)
 
     def read(self, path: str) -> str:
         """The text of the file at an absolute path. Raises as the function `read` does."""
         try:
             file = read(path, self._uid)
         except FileNotFoundError:
-            self._found.append(lambda: _has_version(path, None))
+            self._find(lambda: _has_version(path, None))
             raise
         except AccountsError:
-            self._found.append(_never)
+            self._find(_never)
             raise
         if file.readable_by_others:
             self.exposed.add(path)
-        self._found.append(_never if file.version.is_recent() else lambda: _has_version(path, file.version))
+        self._find(_never if file.version.is_recent() else lambda: _has_version(path, file.version))
         return file.text
 
     def names(self, folder: str, wanted: Callable[[str], bool]) -> tuple[str, ...]:
@@ -104,9 +110,9 @@ class UserFiles:
         try:
             names = _names(folder, wanted)
         except FileNotFoundError:
-            self._found.append(lambda: _has_version(folder, None))
+            self._find(lambda: _has_version(folder, None))
             raise
-        self._found.append(lambda: _has_names(folder, wanted, names))
+        self._find(lambda: _has_names(folder, wanted, names))
         return names
 
 

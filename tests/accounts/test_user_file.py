@@ -1,5 +1,6 @@
 import os
 import socket
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import pytest
 
 from sendooway.accounts import user_file
 from sendooway.accounts.account import AccountsError, NoAccountFile
-from sendooway.accounts.user_file import MAX_FILES, MAX_LINE_OCTETS, MAX_OCTETS, NoFiles, UserFiles, read
+from sendooway.accounts.user_file import MAX_FILES, MAX_LINE_OCTETS, MAX_OCTETS, NoFiles, UserFile, UserFiles, read
 
 UID = os.getuid()
 
@@ -315,3 +316,17 @@ def test_what_is_read_later_is_no_part_of_what_is_remembered(reader: Reader, tmp
     write(tmp_path / "other", "another")
     reader()
     assert reader.times == 1
+
+
+def test_what_is_read_and_not_remembered_takes_no_memory(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = []
+
+    def observed(path: str, uid: int) -> UserFile:
+        found.append(weakref.ref(made := read(path, uid)))
+        return made
+
+    monkeypatch.setattr(user_file, "read", observed)
+    monkeypatch.setattr(user_file, "RECENT", 0)
+    files = UserFiles(UID)
+    files.read(str(file))
+    assert [reference() for reference in found] == [None]
