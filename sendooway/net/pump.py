@@ -89,19 +89,13 @@ class _Pump:
         """From whoever has said something, after a wait where nobody has yet."""
         relay = self._relay
         client_reads, smarthost_reads = relay.wants_client, relay.wants_smarthost
-        # What TLS has received already, no poll would tell of.
-        if smarthost_reads and self._smarthost.transport.pending:
+        ready = self._wait(client_reads, smarthost_reads)
+        # Writing is tried at each turn, so that only reading has to be told apart here.
+        client_reading, _, smarthost_reading, _ = self._descriptors
+        if smarthost_reads and smarthost_reading in ready:
             self._receive_from_smarthost()
-        elif client_reads and self._client.transport.pending:
+        if client_reading in ready and relay.wants_client:  # still
             self._receive_from_client()
-        else:
-            ready = self._wait(client_reads, smarthost_reads)
-            # Writing is tried at each turn, so that only reading has to be told apart here.
-            client_reading, _, smarthost_reading, _ = self._descriptors
-            if smarthost_reads and smarthost_reading in ready:
-                self._receive_from_smarthost()
-            if client_reading in ready and relay.wants_client:  # still
-                self._receive_from_client()
 
     def _receive_from_client(self) -> None:
         try:

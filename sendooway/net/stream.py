@@ -25,7 +25,8 @@ class Stopping(Exception):
 
 
 class Transport(Protocol):
-    """What a stream is made of. Both operations raise ConnectionLost."""
+    """What a stream is made of. Both operations raise ConnectionLost. It keeps no octets, so that poll(2) tells of all
+    that can be received."""
 
     read_events: int  # of poll(2), after which receive_now may succeed
     write_events: int
@@ -35,10 +36,6 @@ class Transport(Protocol):
 
     def send_now(self, octets: bytes | bytearray | memoryview) -> int:
         """How many of the octets went out, perhaps 0."""
-
-    @property
-    def pending(self) -> bool:
-        """There are octets that poll(2) does not see."""
 
     def descriptors(self) -> tuple[int, int]:
         """To poll for reading, and for writing."""
@@ -50,7 +47,6 @@ class SocketTransport:
     def __init__(self, sock: socket.socket) -> None:
         self.read_events = select.POLLIN
         self.write_events = select.POLLOUT
-        self.pending = False
         self.socket = sock
         sock.setblocking(False)
         if sock.family in (socket.AF_INET, socket.AF_INET6):
@@ -103,7 +99,6 @@ class PipeTransport:
     def __init__(self, reading: int, writing: int) -> None:
         self.read_events = select.POLLIN
         self.write_events = select.POLLOUT
-        self.pending = False
         self._reading = reading
         self._writing = writing
 
@@ -150,10 +145,11 @@ class Stream:
 
         Raises ConnectionLost, TimeoutError at the deadline, Stopping.
         """
-        # Who sends without a pause never lets us wait, and would have no deadline.
-        deadline.left()
-        while (octets := self.transport.receive_now()) is None:
+        # The other side answers what we have just said: to wait first is cheaper than to find nothing.
+        octets = None
+        while octets is None:
             self.wait(self.transport.descriptors()[0], self.transport.read_events, deadline)
+            octets = self.transport.receive_now()
         return octets
 
     def send(self, octets: bytes, deadline: Deadline) -> None:

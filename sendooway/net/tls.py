@@ -121,16 +121,15 @@ def _certifi() -> str:
 
 
 class TlsTransport:
-    """TLS upon a socket whose handshake is done."""
+    """TLS upon a socket whose handshake is done.
+
+    OpenSSL receives no octet behind the record that is asked for, which is taken whole: none stays with it.
+    """
 
     def __init__(self, sock: ssl.SSLSocket) -> None:
         self.socket = sock
         self.read_events = select.POLLIN
         self.write_events = select.POLLOUT
-
-    @property
-    def pending(self) -> bool:
-        return self.socket.pending() > 0
 
     @property
     def verified(self) -> bool:

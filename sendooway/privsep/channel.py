@@ -32,8 +32,7 @@ class Channel:
 
     def __init__(self, end: socket.socket) -> None:
         self._socket = end
-        # The kernel keeps this limit by itself, and as it blocks, a datagram is one system call.
-        end.settimeout(None)
+        # The socket blocks, and the kernel keeps this limit by itself: a datagram is one system call.
         end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _SEND_LIMIT)
 
     def fileno(self) -> int:
