@@ -218,7 +218,12 @@ class Agents:
             self._forget(checker)
         except TimeoutError:
             pass  # what was there to hear has gone with another channel, which had this descriptor a moment ago
-        except (ChannelClosed, OSError):
+        except ChannelClosed:
+            self._forget(checker)
+        except OSError as error:
+            # No room for the channel that is beside a login that was right.
+            log.error("no-agent", session=checker.visit.session, reason=error.strerror)
+            self._settle(checker, self._failures.take_back)
             self._forget(checker)
 
     def _take(self, checker: _Checker, message: Message, beside: Sequence[int], log: Log) -> None:

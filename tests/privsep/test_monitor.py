@@ -1,6 +1,7 @@
 """The monitor, a real process, with proxies that do as the test tells them over their listening socket."""
 
 import os
+import resource
 import select
 import signal
 import socket
@@ -433,6 +434,20 @@ def test_an_agent_that_does_not_keep_to_the_protocol_is_ended(
     assert monitor.ask("agents 1") == "[False]"
     wait_until(lambda: monitor.log.count("agent-misbehaves") == 2, "the next one")
     assert "too-many-logins" not in monitor.log
+
+
+def test_a_right_password_for_which_there_is_no_room_is_no_failure(start: Start) -> None:
+    monitor = start("maxFailedLogins = 1")
+    monitor.ask("agents 1")
+    limits = resource.prlimit(monitor.pid, resource.RLIMIT_NOFILE)
+    taken = set(map(int, os.listdir(f"/proc/{monitor.pid}/fd")))
+    lowest_free = min(set(range(len(taken) + 1)) - taken)
+    resource.prlimit(monitor.pid, resource.RLIMIT_NOFILE, (lowest_free, limits[1]))
+    assert monitor.ask(f"log-in 0 {ME}") == ""
+    resource.prlimit(monitor.pid, resource.RLIMIT_NOFILE, limits)
+    monitor.wait_for_log("no-agent session=s0")
+    assert monitor.ask(f"session-of {ME}") == "LoginDone"
+    assert "login-delayed" not in monitor.log
 
 
 def test_what_an_agent_has_said_before_its_end_kills_nobody_who_has_its_number_now(
