@@ -49,11 +49,11 @@ class Curve:
 
     def measure(self) -> list[Sequence[float]]:
         """Prints a table. Returns its rows, one for each point."""
-        print(f"\n{self.title}: {_UNIT}\n{self.axis:>12}" + "".join(f"{line:>26}" for line in self.lines))
+        print(f"\n{self.title}: {_UNIT}\n{self.axis:>12}" + "".join(f"{line:>20}" for line in self.lines))
         rows = []
         for point in self.points:
             rows.append(self.measure_at(point))
-            print(f"{self.label(point):>12}" + "".join(f"{value:>26.2f}" for value in rows[-1]), flush=True)
+            print(f"{self.label(point):>12}" + "".join(f"{value:>20.2f}" for value in rows[-1]), flush=True)
         return rows
 
     def plot(self, rows: Sequence[Sequence[float]]) -> bytes:
@@ -70,11 +70,13 @@ class Curve:
             height=280,
             margin=10,
             margin_right=20,
+            margin_bottom=25,
             max_scale=6,
             dots_size=4,
             show_x_guides=False,
             legend_at_bottom=True,
             legend_at_bottom_columns=len(self.lines),
+            truncate_legend=-1,
             title=f"{self.title}: {_UNIT}",
             x_title=self.axis,
             range=(lowest, highest),

@@ -105,7 +105,7 @@ class Scale:
                 all_of_them = crowd.seconds_of_a_mail(SMALL, mails, at_once=clients)
             return session * 1000, some * 1000, all_of_them * 1000
 
-        lines = ("session with one mail", f"further mail, {_BUSY} busy", "further mail, all busy")
+        lines = ("session, one mail", f"mail, {_BUSY} busy", "mail, all busy")
         return Curve("Sessions at the same time", "sessions", lines, self._amount.clients, measure)
 
     def identities(self) -> Curve:
@@ -119,7 +119,7 @@ class Scale:
                 mail = crowd.seconds_of_a_mail(SMALL, self._amount.mails // 10, at_once=1)
             return first * 1000, session * 1000, mail * 1000
 
-        lines, points = ("first session", "session with one mail", "further mail in it"), self._amount.identities
+        lines, points = ("first session", "session, one mail", "further mail"), self._amount.identities
         return Curve("Identities in a user's files", "identities", lines, points, measure, logarithmic=True)
 
     def sizes(self) -> Curve:
@@ -130,7 +130,7 @@ class Scale:
                 mail = crowd.seconds_of_a_mail(message, times, at_once=1)
             return mail * 1000, mail * 1000 * 1e6 / message.octets
 
-        lines, points = ("mail", "MB of it"), self._amount.octets
+        lines, points = ("mail", "MB"), self._amount.octets
         return Curve("Size of a message", "octets", lines, points, measure, _size, logarithmic=True)
 
     @contextlib.contextmanager
