@@ -53,11 +53,11 @@ class Scene:
         client.login(*ME)
         return client
 
-    def figures(self) -> tuple[int, int, int]:
-        """Threads and descriptors of the proxy, and agents."""
+    def figures(self) -> tuple[int, int]:
+        """Threads and descriptors of the proxy."""
         (proxy,) = self.sendooway.role("proxy")
         folder = Path(f"/proc/{proxy.pid}")
-        return len(os.listdir(folder / "task")), len(os.listdir(folder / "fd")), len(self.sendooway.role("agent"))
+        return len(os.listdir(folder / "task")), len(os.listdir(folder / "fd"))
 
 
 @contextmanager
@@ -74,6 +74,7 @@ def serving(configuration: str, certificates: Certificates, folder: Path) -> Ite
             before = scene.figures()
             yield scene
             wait_until(lambda: scene.figures() == before, f"the figures from before, {before}")
+            wait_until(lambda: not sendooway.role("agent"), "the end of agents for which there is nothing to do")
 
 
 @pytest.fixture(scope="module")
