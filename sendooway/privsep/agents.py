@@ -48,6 +48,7 @@ from sendooway.privsep.visit import Visit
 IDLE_SECONDS = 30.0
 LONGEST_LIFE = 600.0
 MOST_LOGINS = 100
+MOST_FREE = 50  # of all users
 
 # A check that takes longer waits for something else than a core.
 CORE_SECONDS = 1.0
@@ -277,13 +278,14 @@ class Agents:
 
     def _free_or_forget(self, checker: _Checker) -> None:
         """Its session is another agent's."""
-        # More than may check at a time have nothing to do.
-        wanted = len(self._free()) < checker.snapshot.configuration.max_login_checks
         fresh = checker.logins < MOST_LOGINS and time.monotonic() - checker.born < LONGEST_LIFE
-        if wanted and fresh and not checker.refused:
-            checker.enter(_State.FREE)
-        else:
+        if not fresh or checker.refused:
             self._forget(checker)
+            return
+        checker.enter(_State.FREE)
+        free = self._free()
+        if len(free) > MOST_FREE:
+            self._forget(min(free, key=lambda checker: checker.since))
 
     def _delay(self, source: str, user: str, free: int) -> float:
         return self._failures.delay(source, user, time.monotonic(), free)

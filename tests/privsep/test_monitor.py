@@ -358,6 +358,18 @@ def test_the_second_login_of_a_user_has_a_process_and_the_third_needs_none(start
     assert [monitor.ask(f"look-up {number}") for number in range(4)] == ["AccountMissing"] * 4
 
 
+def test_so_many_processes_wait_for_logins_and_the_newest_stay(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(agents, "MOST_FREE", 1)
+    monitor = start()
+    monitor.ask("agents 3")
+    # The first becomes the user; the others leave their sessions to it.
+    assert [monitor.ask(f"log-in {number} {ME}") for number in range(3)] == ["LoginDone"] * 3
+    wait_until(lambda: len(monitor.agents()) == 2, "the end of one that has nothing to do")
+    newest = monitor.agents()[-1]
+    assert monitor.ask(f"session-of {ME}") == "LoginDone"
+    assert monitor.agents()[-1] == newest
+
+
 def test_a_process_that_has_refused_a_login_checks_no_other_session(start: Start) -> None:
     monitor = start()
     monitor.ask(f"session-of {ME}")
