@@ -4,20 +4,18 @@ import contextlib
 import errno
 import os
 import select
-import selectors
 import socket
-import socketserver
 import stat
-import sys
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from sendooway.config import Configuration, Listen, is_loopback
 from sendooway.log import Log, describe
+from sendooway.net.line import Line
 from sendooway.net.pause import Pause
 from sendooway.net.places import Full, Place, Places
+from sendooway.net.threads import Threads
 from sendooway.net.trust import Trust
 from sendooway.net.waiting import Waiting
 
@@ -122,30 +120,35 @@ def serve(
 ) -> None:
     """Accepts until the descriptor `wake` becomes readable, closes the sockets and waits for the sessions to end.
 
+    Other processes may do the same with the same sockets.
+
     `begin` makes the conversation on a connection, in its thread; None: nobody is there any more. Of a connection from
     a balancer (`proxyTrust`) it has to find out the client, and to move the place there. `refuse` is called,
     without a thread, where there are too many: it must not wait.
     """
-    places = Places(limits)
-    with selectors.PollSelector() as selector:
-        waiting = Waiting(selector, log)
-        reserve = _Reserve(wake)
-        balancers = Trust(limits.proxy_trust)
-        servers = [
-            _Server(sock, listen, begin, refuse, log, places, waiting, reserve, balancers) for sock, listen in listeners
-        ]
-        selector.register(wake, selectors.EVENT_READ)
-        for server in servers:
-            selector.register(server, selectors.EVENT_READ, server.handle_request)
-        while None not in (ready := [key.data for key, _ in selector.select(waiting.seconds())]):
-            for act in ready:
-                act()
+    threads = Threads()
+    waiting = Waiting(log)
+    doors = _Doors(begin, refuse, log, Places(limits), waiting, threads, _Reserve(wake), Trust(limits.proxy_trust))
+    by_descriptor = {sock.fileno(): (sock, listen) for sock, listen in listeners}
+    with Line(by_descriptor, (wake, waiting.fileno())) as line:
+        while True:
+            ready = line.wait(waiting.seconds())
+            knocking = ready.intersection(by_descriptor)
+            for descriptor in knocking:
+                doors.open(*by_descriptor[descriptor])
+            if wake in ready:
+                break
+            if knocking and (line.is_busy() or doors.places.are_scarce()):
+                line.go_to_the_end()
+            if waiting.fileno() in ready:
+                waiting.look()
             waiting.keep_time()
-        for server in servers:
-            server.server_close()
-        waiting.close()
-        places.wait_until_free()
-        reserve.close()
+    for sock, _ in listeners:
+        sock.close()
+    waiting.close()
+    doors.places.wait_until_free()
+    threads.close()
+    doors.reserve.close()
 
 
 def source(address: str) -> str:
@@ -194,11 +197,12 @@ class _Visit:
     begin: Begin
     log: Log
     waiting: Waiting
+    threads: Threads
     conversation: Conversation | None = None
 
     def start(self) -> None:
         """Begin or go on. Raises RuntimeError if there is no room for a thread."""
-        threading.Thread(target=self._run).start()
+        self.threads.start(self._run)
 
     def _run(self) -> None:
         while (pause := self._converse()) is not None:
@@ -220,77 +224,63 @@ class _Visit:
         self.place.leave()
 
 
-class _Server(socketserver.TCPServer):
-    """One listening socket that was bound before, with more rights than there are now."""
+@dataclass(frozen=True)
+class _Doors:
+    """What becomes of those who come, through whichever listening socket."""
 
-    timeout = 0
+    begin: Begin
+    refuse: Refuse
+    log: Log
+    places: Places
+    waiting: Waiting
+    threads: Threads
+    reserve: _Reserve
+    balancers: Trust
 
-    def __init__(
-        self,
-        sock: socket.socket,
-        listen: Listen,
-        begin: Begin,
-        refuse: Refuse,
-        log: Log,
-        places: Places,
-        waiting: Waiting,
-        reserve: _Reserve,
-        balancers: Trust,
-    ) -> None:
-        socketserver.BaseServer.__init__(self, sock.getsockname(), socketserver.BaseRequestHandler)
-        self.socket = sock
-        self._listen = listen
-        self._begin = begin
-        self._refuse = refuse
-        self._log = log
-        self._places = places
-        self._waiting = waiting
-        self._reserve = reserve
-        self._balancers = balancers
-
-    def get_request(self) -> tuple[socket.socket, Any]:
+    def open(self, listening: socket.socket, listen: Listen) -> None:
+        """Accept one connection, unless somebody else has."""
         try:
-            return super().get_request()
+            sock, address = listening.accept()
         except OSError as error:
             if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
-                self._log.error("accept-failed", reason=error.strerror)
-                self._turn_away()
-            raise
+                self.log.error("accept-failed", reason=error.strerror)
+                self._turn_away(listening, listen)
+            return
+        try:
+            self._let_in(sock, address, listen)
+        except Exception as error:
+            self.log.error("accept-failed", reason=describe(error))
+            sock.close()
 
-    def _turn_away(self) -> None:
+    def _turn_away(self, listening: socket.socket, listen: Listen) -> None:
         """The connection would stay in the queue, and the loop would spin until somebody leaves."""
-        with self._reserve.lent():
+        with self.reserve.lent():
             try:
-                sock, _ = self.socket.accept()
+                sock, _ = listening.accept()
             except OSError:
                 select.poll().poll(_SHORT)
                 return
             with sock:
-                self._refuse(sock, self._listen)
+                self.refuse(sock, listen)
 
-    def process_request(self, request: Any, client_address: Any) -> None:
+    def _let_in(self, sock: socket.socket, address: Any, listen: Listen) -> None:
         try:
-            place = self._places.take(self._source(client_address))
+            place = self.places.take(self._source(address))
         except Full as full:
-            rip = client_address[0] if isinstance(client_address, tuple) else None
-            self._log.warning("connection-refused", rip=rip, limit=str(full))
-            self._refuse(request, self._listen)
-            self.shutdown_request(request)
+            rip = address[0] if isinstance(address, tuple) else None
+            self.log.warning("connection-refused", rip=rip, limit=str(full))
+            self.refuse(sock, listen)
+            sock.close()
             return
-        visit = _Visit(request, self._listen, place, self._begin, self._log, self._waiting)
+        visit = _Visit(sock, listen, place, self.begin, self.log, self.waiting, self.threads)
         try:
             visit.start()
         except RuntimeError as error:
-            self._log.error("no-thread", reason=str(error))
+            self.log.error("no-thread", reason=str(error))
             visit.end()
 
-    def _source(self, client_address: Any) -> str:
+    def _source(self, address: Any) -> str:
         """Of what accept(2) says. Of UNIX sockets it says nothing, and of a balancer's clients not yet."""
-        if not isinstance(client_address, tuple) or client_address[0] in self._balancers:
+        if not isinstance(address, tuple) or address[0] in self.balancers:
             return ""
-        return source(client_address[0])
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        error = sys.exc_info()[1]
-        assert error is not None  # this is called from where it is handled
-        self._log.error("accept-failed", reason=describe(error))
+        return source(address[0])

@@ -68,6 +68,16 @@ class Places:
             finally:
                 self._enter(place.source)
 
+    def are_scarce(self) -> bool:
+        """Whether somebody who comes now might be turned away, wherever from."""
+        with self._changed:
+            return self._taken.total() >= self._limits.max_sessions or self._newcomers.total() >= self._many
+
+    @property
+    def _many(self) -> int:
+        """So many newcomers that some are turned away."""
+        return max(1, self._limits.max_unauthenticated * 3 // 10)
+
     def _admit(self, source: str) -> None:
         """Raises Full if no newcomer from there gets a place now."""
         limits = self._limits
@@ -89,9 +99,8 @@ class Places:
 
     def _odds(self, newcomers: int) -> float:
         """That one newcomer more is turned away: 0.3 from three in ten on, and rising from there to 1."""
-        most = self._limits.max_unauthenticated
-        begin = max(1, most * 3 // 10)
-        return 0.0 if newcomers < begin else 0.3 + 0.7 * (newcomers - begin) / (most - begin)
+        most, many = self._limits.max_unauthenticated, self._many
+        return 0.0 if newcomers < many else 0.3 + 0.7 * (newcomers - many) / (most - many)
 
     @staticmethod
     def _draw() -> float:

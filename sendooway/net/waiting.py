@@ -15,18 +15,26 @@ _SHORT = 200  # milliseconds to wait where there is no room for a thread
 
 
 class Waiting:
-    """Belongs to the thread that waits with the selector; only `accept` is for others, too."""
+    """Belongs to the thread that waits for its descriptor; only `accept` is for others, too."""
 
-    def __init__(self, selector: selectors.PollSelector, log: Log) -> None:
-        self._selector = selector
+    def __init__(self, log: Log) -> None:
         self._log = log
+        self._selector = selectors.EpollSelector()
         self._pauses: dict[int, tuple[Pause, Callable[[], None]]] = {}
         self._lock = threading.Lock()
         self._open = True
         self._arrived: list[tuple[Pause, Callable[[], None]]] = []
         self._bell, self._ring = os.pipe()
         os.set_blocking(self._ring, False)
-        selector.register(self._bell, selectors.EVENT_READ, self._take_in)
+        self._selector.register(self._bell, selectors.EVENT_READ, self._take_in)
+
+    def fileno(self) -> int:
+        """Readable when `look` has something to do."""
+        return self._selector.fileno()
+
+    def look(self) -> None:
+        for key, _ in self._selector.select(0):
+            key.data()
 
     def accept(self, pause: Pause, resume: Callable[[], None]) -> bool:
         """`resume` is called at the end of the pause. False: the server stops, and nobody will look after it here."""
@@ -75,5 +83,6 @@ class Waiting:
         self._take_in()
         while self._pauses:
             self._resume(next(iter(self._pauses)))
+        self._selector.close()
         os.close(self._bell)
         os.close(self._ring)

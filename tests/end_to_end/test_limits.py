@@ -18,6 +18,8 @@ from servers.processes import PATIENCE, free_port, wait_until
 from servers.program import Connect, Sendooway, Start
 from servers.scripted import ScriptedSmarthost
 
+from sendooway.net.threads import MOST_IDLE
+
 pytestmark = pytest.mark.slow
 
 CONTENT = HEADER + b"Hello.\r\n"
@@ -124,7 +126,7 @@ def test_time_without_a_mail_whatever_the_client_says_meanwhile(start: Start, co
 
 
 def test_connections_in_all(start: Start, connect: Connect) -> None:
-    sendooway = start(f"{NONE}maxSessions = 2")
+    sendooway = start(f"{NONE}maxSessions = 2\nworkers = 1")
     # The test's own look whether it is there may not have ended yet.
     wait_until(lambda: sendooway.log.count("disconnect") == 1, "the end of the first look")
     first, _ = connect(sendooway), connect(sendooway)
@@ -159,7 +161,7 @@ def listening(address: str, port: int) -> str:
 
 def test_connections_and_failed_logins_of_an_address(start: Start, own_address: str) -> None:
     port = free_port()
-    sendooway = start(listening(own_address, port) + "maxSessionsPerClient = 2\nmaxFailedLogins = 2\n")
+    sendooway = start(listening(own_address, port) + "maxSessionsPerClient = 2\nmaxFailedLogins = 2\nworkers = 1\n")
     with ExitStack() as stack:
         first, second = (over(own_address, port, stack) for _ in range(2))
         with pytest.raises(smtplib.SMTPConnectError) as refusal:
@@ -200,7 +202,7 @@ def test_sessions_of_a_user_from_other_machines(start: Start, connect: Connect, 
 
 
 def test_connections_on_which_nobody_has_logged_in(start: Start, connect: Connect) -> None:
-    sendooway = start(f"{NONE}maxUnauthenticated = 2")
+    sendooway = start(f"{NONE}maxUnauthenticated = 2\nworkers = 1")
     wait_until(lambda: sendooway.log.count("disconnect") == 1, "the end of the first look")
     first, _ = connect(sendooway), connect(sendooway)
     with pytest.raises(smtplib.SMTPConnectError):
@@ -223,17 +225,18 @@ def test_failed_logins_of_a_connection(start: Start, connect: Connect) -> None:
 
 
 def test_a_login_that_has_to_wait_has_no_thread_and_others_do_not_wait(start: Start, connect: Connect) -> None:
-    sendooway = start(f"{NONE}maxFailedLogins = 1")
+    sendooway = start(f"{NONE}maxFailedLogins = 1\nworkers = 1")
     connect(sendooway).quit()
     (proxy,) = sendooway.role("proxy")
-    users = [f"nobody-{number}" for number in range(8)]
+    tasks = f"/proc/{proxy.pid}/task"
+    users = [f"nobody-{number}" for number in range(MOST_IDLE + 8)]
     for number in (1, 2):
         clients = [connect(sendooway) for _ in users]
         for client, user in zip(clients, users, strict=True):
             client.putcmd("AUTH", "PLAIN " + plain(user, "wrong"))
         if number == 2:
-            wait_until(lambda: sendooway.log.count("login-delayed") == 8, "all to wait")
-            wait_until(lambda: len(os.listdir(f"/proc/{proxy.pid}/task")) == 1, "a proxy with no thread but its first")
+            wait_until(lambda: sendooway.log.count("login-delayed") == len(users), "all to wait")
+            wait_until(lambda: len(os.listdir(tasks)) <= 1 + MOST_IDLE, "no thread but the first and idle ones")
             # Meanwhile, another user.
             assert connect(sendooway, ME).noop()[0] == 250
         for client in clients:
@@ -262,13 +265,24 @@ def test_who_hangs_up_and_comes_again_waits_all_the_same(start: Start, connect: 
 
 def test_memory_of_a_session(start: Start, connect: Connect) -> None:
     """The figure of DESIGN.md: a session takes less than half a megabyte."""
-    sendooway = start(NONE)
+    sendooway = start(f"{NONE}workers = 1")
     connect(sendooway, ME)
     (proxy,) = sendooway.role("proxy")
     before = resident(proxy.pid)
     for _ in range(40):
         connect(sendooway, ME)
     assert (resident(proxy.pid) - before) / 40 < 512
+
+
+def test_memory_before_a_login(start: Start, connect: Connect) -> None:
+    """The figure of DESIGN.md is half of it."""
+    sendooway = start(f"{NONE}workers = 1")
+    (proxy,) = sendooway.role("proxy")
+    connect(sendooway)
+    before = resident(proxy.pid)
+    for _ in range(80):
+        connect(sendooway)
+    assert (resident(proxy.pid) - before) / 80 < 115
 
 
 def resident(pid: int) -> int:

@@ -164,3 +164,23 @@ def test_who_left_is_forgotten() -> None:
     assert not places._taken
     assert not places._newcomers
     places.wait_until_free()
+
+
+def test_places_are_scarce_when_the_next_who_comes_might_be_turned_away() -> None:
+    places = Lucky(LIMITS)
+    assert not places.are_scarce()
+    newcomers = [places.take(STRANGER), places.take(HOME), places.take(HOME)]
+    assert places.are_scarce()
+    newcomers[0].logged_in()
+    assert not places.are_scarce()
+    for number in range(7):
+        logged_in(places, f"192.0.2.{number}", 1)
+    assert places.are_scarce()
+    newcomers[0].leave()
+    assert not places.are_scarce()
+
+
+def test_where_one_newcomer_is_all_that_there_may_be_places_are_scarce_with_that_one() -> None:
+    places = Lucky(replace(LIMITS, max_unauthenticated=1))
+    places.take(STRANGER)
+    assert places.are_scarce()

@@ -94,8 +94,9 @@ smarthostMapping = direct:*@expired.test localhost {smarthosts["expired"].port} 
             finally:
                 running.cancel()
             end = self.rows[-1][1]
-            # Some proxy may have had its first mail since then.
-            begun = replace(begun, threads=max(begun.threads, min(end.threads, self._most_threads)))
+            # Some proxy may have had its first mail since then, or has kept an idle thread.
+            if end.threads <= self._most_threads:
+                begun = replace(begun, threads=end.threads)
             for grown in growth(begun, end):
                 self.ledger.break_(f"has grown: {grown}")
             self._check_server()
@@ -163,9 +164,10 @@ smarthostMapping = direct:*@expired.test localhost {smarthosts["expired"].port} 
         self._add(name, measure(self._server))
 
     def _let_go(self) -> bool:
-        if not self.rows:
-            return True
         now = measure(self._server)
+        if not self.rows:
+            # Somebody has looked whether it serves.
+            return now.threads == 1 + WORKERS
         return now.descriptors <= self.rows[0][1].descriptors and now.threads <= self._most_threads
 
     @property
