@@ -15,8 +15,8 @@ SAMPLE = """\
 # from there begins with a header of the PROXY protocol. Repeatable.
 #proxyTrust =
 
-# How many processes share the work.
-#workers = 1
+# How many processes share the work; without it one for each core, at most 8.
+#workers = 2
 
 # Seconds that logged-in connections to smarthosts wait for a user's next mail.
 #smarthostIdle = 30

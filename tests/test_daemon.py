@@ -264,7 +264,7 @@ def test_a_service_with_nothing_to_listen_on_says_so(configuration: Path, tmp_pa
 
 
 def test_a_service_manager_is_told_and_its_variables_go_no_further(configuration: Path, tmp_path: Path) -> None:
-    configuration.write_text(f"authBackend = none\nlisten = unix:{tmp_path}/socket\n")
+    configuration.write_text(f"authBackend = none\nworkers = 1\nlisten = unix:{tmp_path}/socket\n")
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(f"{tmp_path}/notify")
         manager.settimeout(PATIENCE)

@@ -18,7 +18,7 @@ PAGES = sorted(MANUAL.iterdir())
 KEYWORDS = {row.name for row in keywords.KEYWORDS.values()}
 USERS_KEYWORDS = {row.name for row in keywords.KEYWORDS.values() if row.user}
 # Where the default depends on the machine or the connection, the line in the sample shows what one might write.
-EXAMPLES = {"listen", "timeout", "mailerEncryption", "krb5PamAccount"}
+EXAMPLES = {"listen", "timeout", "mailerEncryption", "krb5PamAccount", "workers"}
 
 
 def page(name: str) -> str:

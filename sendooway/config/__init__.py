@@ -100,7 +100,7 @@ class Configuration:
     user_include: str = ""
     listen: tuple[Listen, ...] = ()
     proxy_trust: tuple[str, ...] = ()  # networks, as in 192.0.2.0/24, whose hosts begin with a PROXY header
-    workers: int = 1
+    workers: int = 0  # 0: one for each core; see privsep/snapshot.py
     smarthost_idle: int = 30  # seconds; 0: connections to smarthosts end with their session
     dial_early: bool = False
     run_as: str = ""  # empty: sendooway, else nobody with a warning

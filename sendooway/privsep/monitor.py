@@ -174,12 +174,18 @@ class Monitor:
         self._start(generation)
 
     def _start(self, generation: _Generation) -> None:
-        """Begin with its proxies: it is the candidate until they are ready."""
+        """Begin with its proxies: it is the candidate until they are ready.
+
+        The first begins alone: what it cannot do none of them can, and it is said once.
+        """
         generation.deadline = time.monotonic() + READY_SECONDS
         self._candidate = generation
+        self._start_proxies(generation, 1)
+
+    def _start_proxies(self, candidate: _Generation, number: int) -> None:
         try:
-            for _ in range(generation.snapshot.configuration.workers):
-                self._start_proxy(generation)
+            for _ in range(number):
+                self._start_proxy(candidate)
         except OSError as error:
             self._abandon(f"cannot start a proxy: {error.strerror}", os.EX_OSERR)
 
@@ -193,6 +199,14 @@ class Monitor:
 
     def _current_sockets(self) -> sockets.ByPlace:
         return sockets.by_place(self._current.listeners if self._current else ())
+
+    def _go_on(self, candidate: _Generation) -> None:
+        """One of its proxies is ready."""
+        workers = candidate.snapshot.configuration.workers
+        if candidate.ready:
+            self._promote()
+        elif len(candidate.proxies) < workers and self._stop_at is None:
+            self._start_proxies(candidate, workers - len(candidate.proxies))
 
     def _promote(self) -> None:
         """The candidate's proxies are all ready: now the old ones need not accept connections any more."""
@@ -272,8 +286,8 @@ class Monitor:
             match message:
                 case ProxyReady() if not descriptors:
                     proxy.ready = True
-                    if proxy.generation is self._candidate and self._candidate.ready:
-                        self._promote()
+                    if proxy.generation is self._candidate:
+                        self._go_on(self._candidate)
                     elif proxy.generation is self._current:
                         self._manager.status(self._current.describe())
                 case _:

@@ -23,6 +23,9 @@ from sendooway.privsep import process
 from sendooway.privsep.fingerprint import KEY_OCTETS
 from sendooway.secret import Secret
 
+# Of the workers that nobody has counted: each takes 8 MB at rest, and so many serve some thousands of mails a second.
+MOST_WORKERS = 8
+
 # Reading and parsing take milliseconds, unless the file is on a file system that does not answer.
 TAKE_SECONDS = 20.0
 
@@ -40,7 +43,8 @@ class Snapshot:
 
     Among these is a key, new for each snapshot, that only those know who have the descriptor: agents, and no proxy.
 
-    Of the mechanisms that the file allows, the configuration has only those that can be offered.
+    Of the mechanisms that the file allows, the configuration has only those that can be offered. How many workers there
+    are, it says in any case.
     """
 
     path: str
@@ -184,7 +188,9 @@ def receive(path: str, memory: int, answer: int) -> Snapshot:
         case b"+":
             mechanisms, _, text = text.partition("\n")
             configuration = _parse(text, path).configuration
-            return Snapshot(path, replace(configuration, auth_mechanisms=tuple(mechanisms.split())), memory)
+            workers = configuration.workers or min(len(os.sched_getaffinity(0)), MOST_WORKERS)
+            configuration = replace(configuration, auth_mechanisms=tuple(mechanisms.split()), workers=workers)
+            return Snapshot(path, configuration, memory)
         case b"-":
             raise SnapshotError(text)
         case _:

@@ -95,7 +95,7 @@ def test_the_image_sends_a_mail_and_ends_when_it_is_stopped(
         machine.signal(int(inner), "TERM")
         wait_until(lambda: not machine.path(f"/proc/{outer}").exists(), "its end", 60)
         said = machine.path("/run/output").read_text()
-        assert " ready proxies=1" in said
+        assert " ready proxies=" in said
         assert " user=alice " in said
         for word in ("Traceback", "process-failed"):
             assert word not in said

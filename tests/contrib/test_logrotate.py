@@ -153,7 +153,7 @@ def test_logrotate_understands_every_word(tmp_path: Path) -> None:
 def test_no_line_and_no_session_is_lost(tmp_path: Path) -> None:
     with ScriptedSmarthost() as smarthost:
         account = f"smarthostMapping = direct:* localhost {smarthost.port} - - noAuth\n"
-        with Sendooway(tmp_path, f"authBackend = none\n{account}") as sendooway:
+        with Sendooway(tmp_path, f"authBackend = none\nworkers = 1\n{account}") as sendooway:
             rotation = Rotation(tmp_path, sendooway)
             steady = Client(sendooway.port)
             with traffic(sendooway.port, ["a", "b"]) as threads:
@@ -183,9 +183,9 @@ def test_no_line_and_no_session_is_lost(tmp_path: Path) -> None:
 
 
 def test_a_configuration_that_is_wrong_does_not_keep_the_log_from_being_rotated(tmp_path: Path) -> None:
-    with Sendooway(tmp_path, "authBackend = none\n") as sendooway:
+    with Sendooway(tmp_path, "authBackend = none\nworkers = 1\n") as sendooway:
         rotation = Rotation(tmp_path, sendooway)
-        sendooway.configure("authBackend = none\nspeed = 9\n")
+        sendooway.configure("authBackend = none\nworkers = 1\nspeed = 9\n")
         rotation.rotate("reload-refused")
         sendooway.wait_for_log("reloaded")
         wait_until(lambda: len(sendooway.role("proxy")) == 1, "the end of the old proxy", 60)

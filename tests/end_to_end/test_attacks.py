@@ -303,7 +303,7 @@ DENIED = {"Permission denied", "Operation not permitted", "No such file or direc
 def test_no_user_can_look_into_a_process_of_ours(start: Start, connect: Connect, alice: User, bob: User) -> None:
     sendooway = start()
     connect(sendooway, alice)
-    (proxy,) = sendooway.role("proxy")
+    proxy = sendooway.role("proxy")[0]
     for user in (alice, bob):
         for pid in sendooway.processes():
             assert seen_by(user.uid, user.gid, pid) <= DENIED, (user.name, pid)
@@ -326,7 +326,7 @@ def test_an_agent_that_its_user_stops_is_replaced(start: Start, connect: Connect
 
 
 def test_a_proxy_that_is_stopped_is_replaced(start: Start, connect: Connect) -> None:
-    sendooway = start(NONE)
+    sendooway = start(f"{NONE}workers = 1")
     connect(sendooway, ME)
     (proxy,) = sendooway.role("proxy")
     os.kill(proxy.pid, signal.SIGSTOP)

@@ -145,7 +145,7 @@ def test_failures_are_counted_for_the_client_and_not_for_the_balancer(
 
 
 def test_each_client_has_its_own_limits(start: Start, connect: Connect) -> None:
-    sendooway = start(f"{TRUSTED}maxUnauthenticated = 15\n")  # 3 for each client, and no draw below 4
+    sendooway = start(f"{TRUSTED}maxUnauthenticated = 15\nworkers = 1\n")  # 3 for each client, and no draw below 4
     for _ in range(3):
         assert connect(sendooway.port, told("192.0.2.7")).noop()[0] == 250
     with pytest.raises(smtplib.SMTPConnectError) as refusal:

@@ -44,7 +44,7 @@ def test_the_smarthost_has_seen_the_login_before_the_client_says_mail(
 ) -> None:
     with ScriptedSmarthost() as smarthost:
         alice.write(".fetchmailrc", account("moon", smarthost.port))
-        sendooway = start("dialEarly = yes")
+        sendooway = start("workers = 1\ndialEarly = yes")
         send_and_lose(connect, sendooway, alice, smarthost)
         before = len(smarthost.commands)
         client = connect(sendooway, alice)
@@ -60,7 +60,7 @@ def test_the_smarthost_has_seen_the_login_before_the_client_says_mail(
 def test_nothing_is_dialled_before_a_mail_unless_it_is_wanted(start: Start, connect: Connect, alice: User) -> None:
     with ScriptedSmarthost() as smarthost:
         alice.write(".fetchmailrc", account("moon", smarthost.port))
-        sendooway = start()
+        sendooway = start("workers = 1")
         send_and_lose(connect, sendooway, alice, smarthost)
         connect(sendooway, alice).quit()
         ends = re.compile(f": disconnect .*user={alice.name}")
@@ -74,7 +74,7 @@ def test_a_connection_that_was_dialled_early_for_nothing_serves_the_next_session
 ) -> None:
     with ScriptedSmarthost() as smarthost:
         alice.write(".fetchmailrc", account("moon", smarthost.port))
-        sendooway = start("dialEarly = yes\nsmarthostIdle = 5")
+        sendooway = start("workers = 1\ndialEarly = yes\nsmarthostIdle = 5")
         send_and_lose(connect, sendooway, alice, smarthost)
         client = connect(sendooway, alice)
         sendooway.wait_for_log("dial-early", "dialled=1 wasted=0")
@@ -89,7 +89,7 @@ def test_a_connection_that_was_dialled_early_for_nothing_serves_the_next_session
 def test_the_account_of_now_counts(start: Start, connect: Connect, alice: User, change: str) -> None:
     with ScriptedSmarthost() as old, ScriptedSmarthost() as new:
         alice.write(".fetchmailrc", account("moon", old.port) + account("sun", new.port))
-        sendooway = start("dialEarly = yes")
+        sendooway = start("workers = 1\ndialEarly = yes")
         send_and_lose(connect, sendooway, alice, old)
         sender = "alice@moon.test"
         match change:
@@ -111,7 +111,7 @@ def test_no_user_s_connection_is_another_s(start: Start, connect: Connect, alice
     with ScriptedSmarthost() as smarthost:
         for user in (alice, bob):
             user.write(".fetchmailrc", account("moon", smarthost.port))
-        sendooway = start("dialEarly = yes")
+        sendooway = start("workers = 1\ndialEarly = yes")
         send_and_lose(connect, sendooway, alice, smarthost)
         idle = connect(sendooway, alice)
         sendooway.wait_for_log("dial-early")
@@ -133,7 +133,7 @@ def test_a_failure_is_nothing_that_the_client_hears(
 ) -> None:
     with ScriptedSmarthost() as smarthost:
         alice.write(".fetchmailrc", account("moon", smarthost.port))
-        sendooway = start("dialEarly = yes")
+        sendooway = start("workers = 1\ndialEarly = yes")
         send_and_lose(connect, sendooway, alice, smarthost)
         smarthost.script({stage: [answer]})
         client = connect(sendooway, alice)
@@ -159,7 +159,7 @@ def test_the_end_of_the_session_ends_the_dialling(
 ) -> None:
     with ScriptedSmarthost() as smarthost:
         alice.write(".fetchmailrc", account("moon", smarthost.port))
-        sendooway = start("dialEarly = yes")
+        sendooway = start("workers = 1\ndialEarly = yes")
         send_and_lose(connect, sendooway, alice, smarthost)
         smarthost.script({Stage.EHLO: [Fault.HANG]})
         before = len(smarthost.commands)
@@ -177,7 +177,7 @@ def test_through_tls_to_postfix_the_mail_takes_the_connection_that_waits(
     start: Start, connect: Connect, alice_with_two_identities: User, postfix: Postfix
 ) -> None:
     alice = alice_with_two_identities
-    sendooway = start("dialEarly = yes")
+    sendooway = start("workers = 1\ndialEarly = yes")
     first = connect(sendooway, alice)
     first.sendmail("alice@moon.test", RECIPIENTS, CONTENT)
     postfix.take("bob@mars.test")

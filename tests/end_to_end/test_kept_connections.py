@@ -35,7 +35,7 @@ def connections(smarthost: ScriptedSmarthost) -> int:
 def test_a_user_s_next_session_uses_the_connection_again(start: Start, connect: Connect, alice: User) -> None:
     with ScriptedSmarthost() as smarthost:
         alice.write(".fetchmailrc", account(smarthost.port))
-        sendooway = start()
+        sendooway = start("workers = 1")
         for number in (1, 2, 3):
             send(connect, sendooway, alice)
             sendooway.wait_for_log("smarthost-kept", f"mails={number}")
@@ -48,7 +48,7 @@ def test_a_mail_that_was_given_up_is_reset_before_the_connection_waits(
 ) -> None:
     with ScriptedSmarthost() as smarthost:
         alice.write(".fetchmailrc", account(smarthost.port))
-        sendooway = start()
+        sendooway = start("workers = 1")
         client = connect(sendooway, alice)
         client.mail("alice@moon.test")
         client.rcpt("bob@mars.test")
@@ -67,7 +67,7 @@ def test_what_is_not_the_same_gets_a_connection_of_its_own(
     with ScriptedSmarthost() as smarthost:
         for user in (alice, bob):
             user.write(".fetchmailrc", account(smarthost.port))
-        sendooway = start("userInclude = %h/.sendoowayrc")
+        sendooway = start("workers = 1\nuserInclude = %h/.sendoowayrc")
         send(connect, sendooway, alice)
         sendooway.wait_for_log("smarthost-kept", f"user={alice.name}")
         if change == "password":
@@ -83,7 +83,7 @@ def test_a_connection_that_the_smarthost_has_closed_is_replaced_without_notice(
 ) -> None:
     with ScriptedSmarthost(answers={Stage.RSET: [Fault.CLOSE]}) as smarthost:
         alice.write(".fetchmailrc", account(smarthost.port))
-        sendooway = start()
+        sendooway = start("workers = 1")
         send(connect, sendooway, alice)
         wait_until(smarthost.ended.is_set, "the smarthost closes")
         send(connect, sendooway, alice)
@@ -94,7 +94,7 @@ def test_a_connection_that_the_smarthost_has_closed_is_replaced_without_notice(
 def test_zero_seconds_end_a_connection_with_its_session(start: Start, connect: Connect, alice: User) -> None:
     with ScriptedSmarthost() as smarthost:
         alice.write(".fetchmailrc", account(smarthost.port))
-        sendooway = start("smarthostIdle = 0")
+        sendooway = start("workers = 1\nsmarthostIdle = 0")
         for _ in range(2):
             send(connect, sendooway, alice)
         assert connections(smarthost) == 2
@@ -103,5 +103,5 @@ def test_zero_seconds_end_a_connection_with_its_session(start: Start, connect: C
 def test_a_connection_ends_with_quit_when_nobody_wants_it(start: Start, connect: Connect, alice: User) -> None:
     with ScriptedSmarthost() as smarthost:
         alice.write(".fetchmailrc", account(smarthost.port))
-        send(connect, start("smarthostIdle = 1"), alice)
+        send(connect, start("workers = 1\nsmarthostIdle = 1"), alice)
         wait_until(lambda: smarthost.commands[-1] == b"QUIT", "QUIT")

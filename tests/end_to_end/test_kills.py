@@ -24,7 +24,7 @@ pytestmark = pytest.mark.slow
 CONTENT = HEADER + b"Hello.\r\n"
 ME = (pwd.getpwuid(os.geteuid()).pw_name, "not checked")
 PLAIN = base64.b64encode(f"\0{ME[0]}\0{ME[1]}".encode())
-CONFIGURATION = "authBackend = none\nsmarthostMapping = direct:* localhost {port} - - noAuth\n"
+CONFIGURATION = "authBackend = none\nworkers = 1\nsmarthostMapping = direct:* localhost {port} - - noAuth\n"
 
 MOMENTS = ("connected", "challenged", "logged in", "MAIL", "RCPT", "DATA", "body", "dot")
 

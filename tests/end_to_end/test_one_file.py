@@ -316,7 +316,7 @@ def test_a_running_server_does_not_notice_that_its_file_is_replaced(folder: Path
     with ScriptedSmarthost() as smarthost:
         configuration = folder / "sendooway.conf"
         configuration.write_text(
-            f"listen = 127.0.0.1:{port}\nauthBackend = none\n"
+            f"listen = 127.0.0.1:{port}\nauthBackend = none\nworkers = 1\n"
             f"smarthostMapping = direct:alice@moon.test localhost {smarthost.port} - - noAuth\n"
         )
         server = subprocess.Popen([copy, "-c", configuration, "-l", folder / "log"], stderr=subprocess.PIPE, cwd="/")

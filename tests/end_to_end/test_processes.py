@@ -36,17 +36,18 @@ def test_the_agent_of_a_logged_in_session_is_that_user_for_good(start: Start, co
 
 def test_the_proxy_has_no_rights_before_and_after_login(start: Start, connect: Connect, alice: User) -> None:
     sendooway = start()
+    sendooway.wait_for_log("ready proxies=")
     connect(sendooway)
     before = sendooway.role("proxy")
     connect(sendooway, alice)
-    (proxy,) = sendooway.role("proxy")
-    assert before == [proxy]
-    assert 0 not in proxy.uids
-    assert 0 not in proxy.gids
-    assert 0 not in proxy.groups
-    assert proxy.uids[0] not in (alice.uid, *(status.uids[0] for status in sendooway.role("agent")))
-    assert proxy.no_new_privileges
-    assert proxy.permitted_capabilities == proxy.effective_capabilities == 0
+    assert sendooway.role("proxy") == before
+    for proxy in before:
+        assert 0 not in proxy.uids
+        assert 0 not in proxy.gids
+        assert 0 not in proxy.groups
+        assert proxy.uids[0] not in (alice.uid, *(status.uids[0] for status in sendooway.role("agent")))
+        assert proxy.no_new_privileges
+        assert proxy.permitted_capabilities == proxy.effective_capabilities == 0
 
 
 def test_up_to_four_sessions_of_a_user_share_an_agent_and_nobody_elses_do(
@@ -173,7 +174,7 @@ def test_sighup_opens_the_log_file_again(start: Start, connect: Connect) -> None
 
 
 def test_a_killed_proxy_is_replaced(start: Start, connect: Connect, tls: ssl.SSLContext) -> None:
-    sendooway = start("authBackend = none")
+    sendooway = start("authBackend = none\nworkers = 1")
     client = connect(sendooway, ME)
     proxy = sendooway.only("proxy")
     os.kill(proxy, signal.SIGKILL)
@@ -242,7 +243,7 @@ def test_who_kills_the_own_agent_leaves_nothing_running(start: Start, connect: C
 
 
 def test_after_the_monitors_death_sessions_may_finish_and_no_process_is_left(start: Start, connect: Connect) -> None:
-    sendooway = start("authBackend = none")
+    sendooway = start("authBackend = none\nworkers = 1")
     sendooway.expected_status = -signal.SIGKILL
     client = connect(sendooway, ME)
     everyone = sendooway.processes()
@@ -261,6 +262,21 @@ def test_bind_listens_on_ipv4_and_ipv6(start: Start) -> None:
     assert accepts(port, "127.0.0.1")
     if has_ipv6():
         assert accepts(port, "::1")
+
+
+def test_only_who_finds_all_workers_full_is_turned_away(start: Start, connect: Connect) -> None:
+    sendooway = start("authBackend = none\nworkers = 3\nmaxSessions = 2")
+
+    def one_more() -> bool:
+        try:
+            return connect(sendooway, ME).noop()[0] == 250
+        except smtplib.SMTPConnectError:
+            return False  # the others were at work in that moment
+
+    for _ in range(6):
+        wait_until(one_more, "a place in one of the workers")
+    with pytest.raises(smtplib.SMTPConnectError):
+        connect(sendooway)
 
 
 def test_several_workers_serve_the_same_port(start: Start, connect: Connect) -> None:

@@ -101,7 +101,7 @@ def test_a_proxy_short_of_descriptors_answers_421_and_recovers(
     program.write_text(f'#!/bin/sh\nulimit -n 40\nexec {" ".join(command())} "$@"\n')
     program.chmod(0o755)
     monkeypatch.setenv("SENDOOWAY_PROGRAM", str(program))
-    sendooway = start("authBackend = none\n")
+    sendooway = start("authBackend = none\nworkers = 1\n")
     served = connect(sendooway, ME)
     proxy = sendooway.only("proxy")
     clients, greetings = [], []
@@ -129,7 +129,7 @@ def test_a_proxy_short_of_descriptors_answers_421_and_recovers(
 
 
 def test_a_monitor_short_of_descriptors_ends_no_proxy_and_recovers(start: Start, connect: Connect) -> None:
-    sendooway = start("authBackend = none\n")
+    sendooway = start("authBackend = none\nworkers = 1\n")
     served = connect(sendooway, ME)
     proxy, monitor = sendooway.only("proxy"), sendooway.process.pid
     limits = resource.prlimit(monitor, resource.RLIMIT_NOFILE)

@@ -129,7 +129,7 @@ def test_the_service_does_all_of_its_work_in_its_sandbox(
     keytab = shared_folder / "krb5.keytab"
     keytab.write_bytes(keytabs.file_of(keytabs.entry("smtp/localhost@EXAMPLE.TEST")))
     machine = start_machine(f"krb5Keytab = {keytab}\n")
-    machine.configure(f"krb5Keytab = {keytab}\nlisten = 127.0.0.1:{machine.port}\n")
+    machine.configure(f"krb5Keytab = {keytab}\nworkers = 1\nlisten = 127.0.0.1:{machine.port}\n")
     machine.start(SERVICE)
     # That `start` has come back shows READY=1.
     assert machine.systemd.show(SERVICE, "ActiveState") == "active"

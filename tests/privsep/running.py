@@ -82,7 +82,7 @@ class RunningMonitor:
     def configure(self, configuration: str) -> None:
         self._configuration.touch(0o600)
         backend = "" if "authBackend" in configuration else "authBackend = none"
-        self._configuration.write_text(f"{backend}\nlisten = unix:{self.path}\n{configuration}\n")
+        self._configuration.write_text(f"{backend}\nworkers = 1\nlisten = unix:{self.path}\n{configuration}\n")
 
     def reload(self, configuration: str) -> None:
         self.configure(configuration)

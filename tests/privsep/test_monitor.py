@@ -58,6 +58,12 @@ def obedient_proxy(
             raise RuntimeError
         case "hangs":
             signal.pause()
+        case "late":  # it is ready only when it is told to stop
+            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+            log.event("begun")
+            signal.sigwait({signal.SIGTERM})
+            monitor.send(ProxyReady())
+            return 0
         case "stays":
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
     monitor.send(ProxyReady())
@@ -163,6 +169,14 @@ def test_it_serves_until_it_is_told_to_stop(start: Start) -> None:
     os.kill(monitor.pid, signal.SIGTERM)
     assert monitor.status() == 0
     assert not os.path.exists(monitor.path)
+
+
+def test_when_it_has_been_told_to_stop_it_begins_no_further_proxy(start: Start) -> None:
+    monitor = start("localname = late\nworkers = 3")
+    monitor.wait_for_log("begun")
+    os.kill(monitor.pid, signal.SIGTERM)
+    assert monitor.status() == 0
+    assert monitor.log.count("begun") == 1
 
 
 def test_several_proxies_listen_on_the_same_socket(start: Start) -> None:
@@ -495,12 +509,14 @@ def test_an_agent_that_is_killed_is_told_of_and_frees_its_place(start: Start) ->
 
 @pytest.mark.parametrize(
     ("configuration", "status"),
-    [("localname = fails", 77), ("localname = crashes", 70), ("localname = fails\nworkers = 4", 77)],
+    [("localname = fails", 77), ("localname = crashes", 70), ("localname = crashes\nworkers = 4", 70)],
 )
 def test_a_proxy_that_cannot_begin_ends_it_with_its_status(start: Start, configuration: str, status: int) -> None:
     monitor = start(configuration)
     assert monitor.status() == status
     assert "start-failed" in monitor.log
+    # As others would fail for the same reason, they are not even begun.
+    assert monitor.log.count("process-failed") == ("crashes" in configuration)
     assert not os.path.exists(monitor.path)
 
 
@@ -512,7 +528,7 @@ def test_proxies_that_are_never_ready_end_it(start: Start, monkeypatch: pytest.M
 @pytest.mark.parametrize(
     ("configuration", "status", "reason"),
     [
-        ("speed = 9", 78, "sendooway.conf:3"),
+        ("speed = 9", 78, "sendooway.conf:4"),
         ("listen = unix:/nonexistent/socket", 71, "cannot listen on unix:/nonexistent/socket"),
     ],
 )
@@ -675,7 +691,7 @@ def test_a_service_manager_hears_of_start_reload_and_stop(start: Start, manager:
 
 
 @pytest.mark.parametrize(
-    ("configuration", "reason"), [("speed = 9", "sendooway.conf:3"), ("localname = fails", "a proxy ended")]
+    ("configuration", "reason"), [("speed = 9", "sendooway.conf:4"), ("localname = fails", "a proxy ended")]
 )
 def test_a_service_manager_hears_that_a_reload_is_over_also_if_it_is_refused_and_why(
     start: Start, manager: Manager, tmp_path: Path, configuration: str, reason: str

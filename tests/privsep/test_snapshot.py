@@ -153,6 +153,18 @@ def test_defaults_serve_where_there_is_no_file(log: Log) -> None:
     taken.close()
 
 
+@pytest.mark.parametrize(
+    ("text", "cores", "workers"), [("", 1, 1), ("", 3, 3), ("", 100, 8), ("workers = 5", 3, 5), ("workers = 64", 1, 64)]
+)
+def test_there_is_a_worker_for_each_core_unless_it_says_otherwise(
+    text: str, cores: int, workers: int, tmp_path: Path, log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)))
+    taken = take(write(tmp_path, text), log)
+    assert taken.configuration.workers == workers
+    taken.close()
+
+
 def test_octets_that_are_not_utf_8_survive(tmp_path: Path, log: Log) -> None:
     taken = take(write(tmp_path, "smarthostMapping = direct:* mx 25 u p\udcff\n"), log)
     assert taken.mappings()[0].argument.octets.endswith(b"p\xff")
