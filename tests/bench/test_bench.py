@@ -63,7 +63,8 @@ def test_a_smarthost_that_is_far_away_takes_its_time(smarthost: Smarthost, tls: 
 @pytest.mark.parametrize("clients", [1, 5])
 def test_of_a_crowd_each_client_sends_its_mails(smarthost: Smarthost, tls: ssl.SSLContext, clients: int) -> None:
     crowd = Crowd(clients, [replace(direct(smarthost), pid=os.getpid())], smarthost, tls)
-    assert crowd.seconds_of_a_session(Message(100), 2) > 0
+    # The system counts in hundredths of a second, which so few may not take.
+    assert crowd.seconds_of_a_session(Message(100), 2) >= 0
     assert crowd.seconds_of_a_mail(Message(100), 2, clients) >= 0
 
 
