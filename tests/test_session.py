@@ -4,6 +4,7 @@ import os
 import select
 import socket
 import ssl
+import threading
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -190,5 +191,9 @@ def test_an_agent_that_ends_while_an_account_is_dialled_early_ends_the_session_a
     agent.receive(frozenset({LoginBegin}), 10)
     agent.send(DONE)
     agent.close()
+    # There is no other agent for it.
+    refusing = threading.Thread(target=lambda: rig.agent().close())
+    refusing.start()
     assert rig.session.run() is None
+    refusing.join()
     assert rig.heard() == [b"220", b"235", b"250", b"421"]
