@@ -4,6 +4,7 @@ import array
 import os
 import resource
 import socket
+import struct
 from collections.abc import Iterator
 from contextlib import suppress
 
@@ -162,17 +163,18 @@ def test_an_end_closed_before_it_read_its_messages_is_closed(ends: tuple[Channel
         other.receive(LOOK_UP, 1)
 
 
-def test_a_peer_that_takes_nothing_is_waited_for_only_so_long(
-    ends: tuple[Channel, Channel], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(channels, "SEND_SECONDS", 0.01)
+def test_a_peer_that_takes_nothing_is_waited_for_only_so_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(channels, "_SEND_LIMIT", struct.pack("@ll", 0, 10_000))
+    one, other = channels.pair()
 
     def fill() -> None:
         while True:
-            ends[0].send(LookUp("x" * 60000))
+            one.send(LookUp("x" * 60000))
 
     with pytest.raises(TimeoutError):
         fill()
+    one.close()
+    other.close()
 
 
 def test_a_detached_descriptor_outlives_its_channel(ends: tuple[Channel, Channel]) -> None:
