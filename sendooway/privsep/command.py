@@ -9,7 +9,7 @@ import select
 import signal
 import time
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import closing, suppress
 
 from sendooway.accounts.password import first_line
 from sendooway.log import Log
@@ -34,14 +34,15 @@ def run(arguments: tuple[str, ...], environment: Mapping[str, str], folder: str,
     The program is looked for in the PATH of `environment`, which is all that it gets, and starts in `folder`, or in /
     where it may not. It has SECONDS; then, or when it ends, it and all that it has started is killed.
     """
-    others = kernel.children()
     try:
-        kernel.adopt_orphans(True)
-        try:
-            status, printed, said, trouble = _run(arguments, environment, folder, log)
-        finally:
-            _end_orphans(others)
-            kernel.adopt_orphans(False)
+        with closing(kernel.Children()) as children:
+            others = children.numbers()
+            kernel.adopt_orphans(True)
+            try:
+                status, printed, said, trouble = _run(arguments, environment, folder, log)
+            finally:
+                _end_orphans(children, others)
+                kernel.adopt_orphans(False)
     except OSError as error:
         raise CommandError(f"cannot be run: {error.strerror}") from error
     password = first_line(printed)
@@ -154,11 +155,11 @@ def _end(pid: int) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
-def _end_orphans(others: frozenset[int]) -> None:
+def _end_orphans(children: kernel.Children, others: frozenset[int]) -> None:
     """Kill what has left the program's process group, as daemons do: they are children of this process now, beside the
     `others`. Who starts more of them, faster, has ORPHANS_SECONDS."""
     end = time.monotonic() + ORPHANS_SECONDS
-    while (orphans := kernel.children() - others) and time.monotonic() < end:
+    while (orphans := children.numbers() - others) and time.monotonic() < end:
         for pid in orphans:
             with suppress(PermissionError):  # as in _end; nobody waits for that one
                 os.kill(pid, signal.SIGKILL)

@@ -74,15 +74,28 @@ def adopt_orphans(wanted: bool) -> None:
     _prctl(_PR_SET_CHILD_SUBREAPER, int(wanted))
 
 
-def children() -> frozenset[int]:
-    """The numbers of all children of this process, dead ones too. None where the kernel does not tell."""
-    found: set[int] = set()
-    with suppress(FileNotFoundError):  # CONFIG_PROC_CHILDREN
-        for thread in os.listdir("/proc/self/task"):
+class Children:
+    """The children of this process, for its first thread: those that it has forked and orphans that it has adopted.
+
+    The descriptor is there from the beginning, since who has none left has to know most. Raises OSError.
+    """
+
+    def __init__(self) -> None:
+        self._file = None
+        with suppress(FileNotFoundError):  # CONFIG_PROC_CHILDREN
             # As octets: without rights, Python's codecs may be out of reach.
-            with open(f"/proc/self/task/{thread}/children", "rb") as file:
-                found.update(map(int, file.read().split()))
-    return frozenset(found)
+            self._file = open(f"/proc/self/task/{os.getpid()}/children", "rb", buffering=0)  # noqa: SIM115
+
+    def numbers(self) -> frozenset[int]:
+        """The numbers of all of them now, dead ones too. None where the kernel does not tell."""
+        if self._file is None:
+            return frozenset()
+        self._file.seek(0)
+        return frozenset(map(int, self._file.read().split()))
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
 
 
 class _Ruleset(ctypes.Structure):

@@ -116,6 +116,7 @@ class Monitor:
         self._candidate: _Generation | None = None
         self._draining: list[_Generation] = []
         self._agents = Agents(pace or Pace())
+        self._children = kernel.Children()
         self._reload = False
         self._stop_at: float | None = None
         self._crashes = 0
@@ -381,7 +382,7 @@ class Monitor:
         if os.getpid() == 1:
             return  # of a container: orphans of others come to us, too
         ours = {pid for generation in self._generations() for pid in generation.proxies}
-        for pid in kernel.children() - ours - self._agents.processes():
+        for pid in self._children.numbers() - ours - self._agents.processes():
             os.kill(pid, signal.SIGKILL)
 
     def _stop(self) -> None:

@@ -195,7 +195,7 @@ def test_a_killed_agent_is_replaced_and_ends_no_session(start: Start, connect: C
         for client in clients:
             assert client.mail("alice@moon.test")[0] == 250
         assert not is_running(agent)
-        assert sendooway.log.count("agent-replaced") == 2
+        wait_until(lambda: sendooway.log.count("agent-replaced") == 2, "the last line")
 
 
 def test_after_a_killed_agent_each_mail_goes_through_its_own_account(start: Start, connect: Connect) -> None:

@@ -8,7 +8,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -418,7 +418,7 @@ def test_the_sessions_of_a_killed_agent_go_on_with_others(start: Start) -> None:
             with suppress(ProcessLookupError):  # one from before, of which the monitor knows now
                 os.kill(pid, signal.SIGKILL)
         assert [monitor.ask(f"look-up {number}") for number in range(2)] == ["AccountMissing"] * 2
-    assert monitor.log.count("agent-replaced") == 10
+    wait_until(lambda: monitor.log.count("agent-replaced") == 10, "the last line")
     assert monitor.log.count(" login ") == 2
 
 
@@ -462,19 +462,42 @@ def test_an_agent_that_does_not_keep_to_the_protocol_is_ended(
     assert "too-many-logins" not in monitor.log
 
 
+def lowest_free(monitor: RunningMonitor) -> int:
+    """The number of the descriptor that it would open next. To be asked while nothing comes and goes."""
+    monitor.ask("pid")  # it has begun
+    taken = set(map(int, os.listdir(f"/proc/{monitor.pid}/fd")))
+    return min(set(range(len(taken) + 1)) - taken)
+
+
+@contextmanager
+def no_room(monitor: RunningMonitor, descriptors: int) -> Iterator[None]:
+    soft, hard = resource.prlimit(monitor.pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(monitor.pid, resource.RLIMIT_NOFILE, (descriptors, hard))
+    yield
+    resource.prlimit(monitor.pid, resource.RLIMIT_NOFILE, (soft, hard))
+
+
 def test_a_right_password_for_which_there_is_no_room_is_no_failure(start: Start) -> None:
     monitor = start("maxFailedLogins = 1")
+    descriptors = lowest_free(monitor)
     monitor.ask("agents 1")
-    limits = resource.prlimit(monitor.pid, resource.RLIMIT_NOFILE)
-    taken = set(map(int, os.listdir(f"/proc/{monitor.pid}/fd")))
-    lowest_free = min(set(range(len(taken) + 1)) - taken)
-    resource.prlimit(monitor.pid, resource.RLIMIT_NOFILE, (lowest_free, limits[1]))
-    assert monitor.ask(f"log-in 0 {ME}") == ""
-    resource.prlimit(monitor.pid, resource.RLIMIT_NOFILE, limits)
+    with no_room(monitor, descriptors):
+        assert monitor.ask(f"log-in 0 {ME}") == ""
     monitor.wait_for_log("no-agent session=s0")
-    # The proxy that has lost its agent ends meanwhile.
-    wait_until(lambda: monitor.ask(f"session-of {ME}") == "LoginDone", "a login by the next one")
+    assert monitor.ask(f"session-of {ME}") == "LoginDone"
     assert "login-delayed" not in monitor.log
+
+
+def test_the_end_of_a_child_is_survived_without_room(start: Start) -> None:
+    monitor = start()
+    descriptors = lowest_free(monitor)
+    assert monitor.ask("agents 1") == "[True]"
+    (agent,) = monitor.agents()
+    with no_room(monitor, descriptors):
+        os.kill(agent, signal.SIGKILL)
+        monitor.wait_for_log("agent-killed")
+        assert monitor.ask("agents 1") == "[False]"
+    assert monitor.ask("agents 1") == "[True]"
 
 
 def test_what_an_agent_has_said_before_its_end_kills_nobody_who_has_its_number_now(
