@@ -13,6 +13,7 @@ import os
 import signal
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from sendooway.accounts.account import Origin
 from sendooway.config import GSSAPI, Configuration, ConfigurationError, Mapping, Parsed
@@ -72,8 +73,9 @@ class Snapshot:
         contents: dict[str, object] = json.loads(os.pread(self.memory, size, 0))
         return contents
 
+    @cached_property
     def key(self) -> bytes:
-        """For `fingerprint`."""
+        """For `fingerprint`. Nobody may ask for it of whom a proxy could inherit it."""
         return bytes.fromhex(str(self._contents()["key"]))
 
     def close(self) -> None:

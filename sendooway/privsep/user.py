@@ -47,7 +47,7 @@ class Holdings:
         self.path = snapshot.path
         self.configuration = snapshot.configuration
         self.files = UserFiles(identity.uid)
-        self.key = snapshot.key()
+        self.key = snapshot.key
         self._snapshot = snapshot
 
     @property
