@@ -6,7 +6,7 @@
 One that gets no session any more is told so by the end of what it can receive; SessionOver is still heard.
 
 A process that is that user already, with the files read and parsed, spares a session most of what an agent costs. It
-checks no login: each has been checked by a process of its own, which ends when it has given its session away.
+checks no login: each has been checked by another process, which has given its session away then; see `agents.py`.
 """
 
 import os
@@ -67,8 +67,8 @@ class Orphan:
 
 @dataclass(eq=False)
 class _Agent:
-    """`channel` is None when it has closed that. `retired`: it gets no sessions any more. Times are of the monotonic
-    clock."""
+    """`channel` is None when it has closed that. `retired`: it gets no sessions any more, as then. Times are of the
+    monotonic clock."""
 
     pid: int
     identity: Identity
@@ -123,8 +123,7 @@ class Acting:
         able = [
             agent
             for agent in self._agents.values()
-            if agent.channel is not None
-            and not agent.retired
+            if not agent.retired
             and agent.identity == identity
             and agent.snapshot is snapshot
             and len(agent.sessions) < AT_A_TIME
