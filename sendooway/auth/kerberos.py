@@ -267,7 +267,10 @@ def _within(seconds: float, call: Callable[[], Result]) -> Result:
             outcome.append(lambda: result)
 
     thread = Thread(target=run, daemon=True)
-    thread.start()
+    try:
+        thread.start()
+    except RuntimeError as error:
+        raise ContextError(str(error), "there are too many processes or threads, of this user or in all") from error
     thread.join(seconds)
     if not outcome:
         raise ContextError(f"no KDC answered within {seconds:g} seconds", _UNREACHABLE)

@@ -286,6 +286,16 @@ def test_a_kdc_is_not_waited_for_for_ever(gssapi: Stub, monkeypatch: pytest.Monk
     assert "krb5.conf" in caught.value.remedy
 
 
+def test_where_threads_are_short_no_kdc_is_asked(gssapi: Stub, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", fail)
+    with pytest.raises(ContextError, match="can't start new thread") as caught:
+        kerberos.initiate("mx.test", None, "").step(b"")
+    assert "too many processes" in caught.value.remedy
+
+
 def test_an_error_that_is_no_error_of_the_package_comes_through(gssapi: Stub) -> None:
     def fail(arguments: dict[str, Any]) -> GSSError | None:
         raise ZeroDivisionError
