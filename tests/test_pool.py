@@ -1,6 +1,7 @@
 """Connections that wait for the next mail: who gets one, and which are ended."""
 
 import socket
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from time import monotonic
@@ -64,6 +65,17 @@ def pool(clock: Clock, peers: list[Peer]) -> Iterator[Pool]:
     pool = Pool(30, clock)
     yield pool
     pool.close()
+
+
+def test_nothing_is_kept_while_there_is_no_thread_to_end_it(pool: Pool, peers: list[Peer]) -> None:
+    def fail(_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(threading.Thread, "start", fail)
+        assert not pool.keep(b"alice at moon", peers[0].smarthost)
+    assert pool.keep(b"alice at moon", peers[0].smarthost)
+    assert pool.take(b"alice at moon") is peers[0].smarthost
 
 
 def test_the_same_account_gets_a_connection_once(pool: Pool, peers: list[Peer]) -> None:

@@ -70,7 +70,12 @@ def resolve(host: str, port: int, deadline: Deadline, stop: int | None = None) -
             except DialError as error:
                 answers.append(error)
 
-    threading.Thread(target=look_up, daemon=True).start()
+    try:
+        threading.Thread(target=look_up, daemon=True).start()
+    except RuntimeError as error:
+        ours.close()
+        theirs.close()
+        raise DialError(f"{host} cannot be resolved now: {error}") from error
     with ours:
         poll = select.poll()
         for descriptor in (ours.fileno(),) if stop is None else (ours.fileno(), stop):

@@ -113,6 +113,15 @@ def test_where_descriptors_are_short_no_name_resolves(monkeypatch: pytest.Monkey
         dial("localhost", 25, Deadline(5))
 
 
+def test_where_threads_are_short_no_name_resolves(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", fail)
+    with pytest.raises(DialError, match=r"moon\.test cannot be resolved now: can't start new thread"):
+        dial("moon.test", 25, Deadline(PATIENCE))
+
+
 V4, V6 = socket.AF_INET, socket.AF_INET6
 
 
