@@ -1,7 +1,6 @@
 """Connections that wait for the next mail: who gets one, and which are ended."""
 
 import socket
-import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from time import monotonic
@@ -11,6 +10,7 @@ from clock import Clock
 from hypothesis import given
 from hypothesis import strategies as st
 from servers.processes import wait_until
+from shortage import no_threads
 
 from sendooway import pool as pools
 from sendooway.net.stream import SocketTransport, Stream
@@ -68,11 +68,7 @@ def pool(clock: Clock, peers: list[Peer]) -> Iterator[Pool]:
 
 
 def test_nothing_is_kept_while_there_is_no_thread_to_end_it(pool: Pool, peers: list[Peer]) -> None:
-    def fail(_: object) -> None:
-        raise RuntimeError("can't start new thread")
-
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.setattr(threading.Thread, "start", fail)
+    with no_threads():
         assert not pool.keep(b"alice at moon", peers[0].smarthost)
     assert pool.keep(b"alice at moon", peers[0].smarthost)
     assert pool.take(b"alice at moon") is peers[0].smarthost

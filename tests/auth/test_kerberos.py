@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from servers.keytabs import entry, file_of
+from shortage import no_threads
 
 from sendooway.auth import kerberos, principal
 from sendooway.auth.identity import AuthenticatorError
@@ -286,12 +287,8 @@ def test_a_kdc_is_not_waited_for_for_ever(gssapi: Stub, monkeypatch: pytest.Monk
     assert "krb5.conf" in caught.value.remedy
 
 
-def test_where_threads_are_short_no_kdc_is_asked(gssapi: Stub, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(_: object) -> None:
-        raise RuntimeError("can't start new thread")
-
-    monkeypatch.setattr(threading.Thread, "start", fail)
-    with pytest.raises(ContextError, match="can't start new thread") as caught:
+def test_where_threads_are_short_no_kdc_is_asked(gssapi: Stub) -> None:
+    with no_threads(), pytest.raises(ContextError, match="can't start new thread") as caught:
         kerberos.initiate("mx.test", None, "").step(b"")
     assert "too many processes" in caught.value.remedy
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 from servers.processes import PATIENCE
+from shortage import no_threads
 
 from sendooway.net.deadline import Deadline
 from sendooway.net.dial import DialError, _alternate, dial
@@ -113,12 +114,8 @@ def test_where_descriptors_are_short_no_name_resolves(monkeypatch: pytest.Monkey
         dial("localhost", 25, Deadline(5))
 
 
-def test_where_threads_are_short_no_name_resolves(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(_: object) -> None:
-        raise RuntimeError("can't start new thread")
-
-    monkeypatch.setattr(threading.Thread, "start", fail)
-    with pytest.raises(DialError, match=r"moon\.test cannot be resolved now: can't start new thread"):
+def test_where_threads_are_short_no_name_resolves() -> None:
+    with no_threads(), pytest.raises(DialError, match=r"moon\.test cannot be resolved now: can't start new thread"):
         dial("moon.test", 25, Deadline(PATIENCE))
 
 

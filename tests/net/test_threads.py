@@ -5,6 +5,7 @@ from functools import partial
 
 import pytest
 from servers.processes import wait_until
+from shortage import no_threads
 
 from sendooway.net.threads import Threads
 
@@ -109,12 +110,8 @@ def test_an_idle_thread_keeps_nothing_of_what_it_has_done() -> None:
     threads.close()
 
 
-def test_where_there_is_no_room_for_a_thread_the_caller_hears_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    def no_room(thread: threading.Thread) -> None:
-        raise RuntimeError("can't start new thread")
-
-    monkeypatch.setattr(threading.Thread, "start", no_room)
+def test_where_there_is_no_room_for_a_thread_the_caller_hears_of_it() -> None:
     threads = Threads()
-    with pytest.raises(RuntimeError, match="can't start new thread"):
+    with no_threads(), pytest.raises(RuntimeError, match="can't start new thread"):
         threads.start(lambda: None)
     threads.close()

@@ -109,9 +109,12 @@ class RunningMonitor:
 
     def agents(self) -> list[int]:
         """In the order in which they were started, which that of their numbers is not always."""
-        proxy = self.ask("pid")
-        children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
-        return [int(pid) for pid in children if pid != proxy]
+        proxy = int(self.ask("pid"))
+        return [pid for pid in self.children() if pid != proxy]
+
+    def children(self) -> list[int]:
+        """All its processes, dead ones too until it has heard of their end."""
+        return [int(pid) for pid in Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()]
 
     def status(self) -> int:
         """The exit status, waited for."""

@@ -513,8 +513,7 @@ def test_what_an_agent_has_said_before_its_end_kills_nobody_who_has_its_number_n
     monitor.ask("pid")
     asking = threading.Thread(target=monitor.ask, args=("agents 1",))
     asking.start()
-    children = Path(f"/proc/{monitor.pid}/task/{monitor.pid}/children")
-    wait_until(lambda: not all(map(is_running, map(int, children.read_text().split()))), "the end of the agent")
+    wait_until(lambda: not all(map(is_running, monitor.children())), "the end of the agent")
     os.kill(monitor.pid, signal.SIGCONT)
     asking.join()
     monitor.wait_for_log("agent-misbehaves")
@@ -668,8 +667,8 @@ def test_inherited_sockets_outlive_reloads_and_are_not_removed_in_the_end(
         wait_until(lambda name=name: monitor.ask("name", path) == name, "the new proxies")  # type: ignore[misc]
     monitor.reload("localname = fails")
     monitor.wait_for_log("reload-refused")
-    # One of the last but one may take its last connection late.
-    wait_until(lambda: monitor.ask("name", path) == "newer", "the proxies that stay")
+    wait_until(lambda: len(monitor.children()) == 2, "the end of the proxies before")
+    assert monitor.ask("name", path) == "newer"
     os.kill(monitor.pid, signal.SIGTERM)
     assert monitor.status() == 0
     assert os.path.exists(path)
