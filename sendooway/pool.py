@@ -6,7 +6,6 @@ credentials and the user's settings, with a key that no proxy knows: only the sa
 a connection is either in the pool or owned by one thread.
 """
 
-import contextlib
 import os
 import select
 import threading
@@ -66,7 +65,7 @@ class Pool:
         now = self._clock()
         too_old = smarthost.mails >= MOST_MAILS or now - smarthost.born >= LONGEST_LIFE
         with self._lock:
-            if self._closed or not fingerprint or too_old or not self._is_watched():
+            if self._closed or not fingerprint or too_old or not self._begin_to_watch():
                 return False
             if sum(kept.fingerprint == fingerprint for kept in self._kept) >= MOST_OF_AN_ACCOUNT:
                 return False
@@ -77,15 +76,17 @@ class Pool:
             self._readable.register(_descriptor(kept), select.EPOLLIN)
         return True
 
-    def _is_watched(self) -> bool:
-        """Whether there is a thread that will end what is kept. Most tests, and a proxy that nobody uses, do without
-        it; and the system may have no room for one now."""
+    def _begin_to_watch(self) -> bool:
+        """Have a thread that ends what is kept. False: the system has no room for one now."""
         if self._thread is None:
+            # Only now: most tests, and a proxy that nobody uses, do without it.
             thread = threading.Thread(target=self._watch, name="pool", daemon=True)
-            with contextlib.suppress(RuntimeError):
+            try:
                 thread.start()
-                self._thread = thread
-        return self._thread is not None
+            except RuntimeError:
+                return False
+            self._thread = thread
+        return True
 
     def close(self) -> None:
         """Quit all connections, and keep none any more."""

@@ -70,13 +70,12 @@ def resolve(host: str, port: int, deadline: Deadline, stop: int | None = None) -
             except DialError as error:
                 answers.append(error)
 
-    try:
-        threading.Thread(target=look_up, daemon=True).start()
-    except RuntimeError as error:
-        ours.close()
-        theirs.close()
-        raise DialError(f"{host} cannot be resolved now: {error}") from error
     with ours:
+        try:
+            threading.Thread(target=look_up, daemon=True).start()
+        except RuntimeError as error:
+            theirs.close()
+            raise DialError(f"{host} cannot be resolved now: {error}") from error
         poll = select.poll()
         for descriptor in (ours.fileno(),) if stop is None else (ours.fileno(), stop):
             poll.register(descriptor, select.POLLIN)

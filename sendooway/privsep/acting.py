@@ -67,8 +67,8 @@ class Orphan:
 
 @dataclass(eq=False)
 class _Agent:
-    """`channel` is None when it has closed that. `retired`: it gets no sessions any more, as then. Times are of the
-    monotonic clock."""
+    """`retired`: it gets no sessions any more; so it is, too, when it has closed its `channel`, which is None then.
+    Times are of the monotonic clock."""
 
     pid: int
     identity: Identity
