@@ -1,7 +1,7 @@
 """One client's connection from greeting to end: turns the decisions of `smtp/` into effects.
 
-One thread at a time owns it all: the client's stream, its agent, and the connection to the smarthost used last. While
-the agent takes its time with a login, there is none; while a smarthost is dialled early, the agent is that thread's.
+One thread at a time owns it all: the client's stream, its agent, and the smarthost at hand (`routing.py`). While the
+agent takes its time with a login, there is none; while a smarthost is dialled early, the agent is that thread's.
 """
 
 import contextlib
@@ -10,12 +10,12 @@ import select
 import ssl
 from binascii import b2a_base64
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from time import localtime, monotonic, strftime
 
 from sendooway import sasl
 from sendooway.config import Configuration, EightBitMime, Encryption
-from sendooway.early import EarlyDial, EarlyDials
+from sendooway.early import EarlyDials
 from sendooway.log import Log
 from sendooway.net import tls
 from sendooway.net.deadline import Deadline
@@ -26,17 +26,11 @@ from sendooway.net.stream import ConnectionLost, Stopping, Stream
 from sendooway.pool import Pool
 from sendooway.privsep.channel import Channel
 from sendooway.privsep.client import Agent, AgentError, LoginAnswer
-from sendooway.privsep.messages import (
-    AccountFound,
-    AccountMissing,
-    LoginChallenge,
-    LoginDone,
-    LoginRefused,
-    LookUpFailed,
-)
-from sendooway.smarthost import Smarthost, Wishes, connect
-from sendooway.smtp import command, reply
-from sendooway.smtp.client import SmarthostError, Stage
+from sendooway.privsep.messages import LoginChallenge, LoginDone, LoginRefused
+from sendooway.routing import NoRoute, Routing, name
+from sendooway.smarthost import Smarthost, Wishes
+from sendooway.smtp import command, reply, trace
+from sendooway.smtp.client import Stage
 from sendooway.smtp.command import CommandError, Envelope
 from sendooway.smtp.lines import LineFault, LineReader
 from sendooway.smtp.parameters import adapt_mail, dropped
@@ -111,14 +105,6 @@ class _User:
     context: ssl.SSLContext = field(repr=False)
 
 
-class _Refused(Exception):
-    """A mail that cannot be sent. `reply` is for the client; the log has its line already."""
-
-    def __init__(self, reply: Reply) -> None:
-        super().__init__()
-        self.reply = reply
-
-
 class _ClientGone(Exception):
     """The client left without QUIT."""
 
@@ -149,8 +135,7 @@ class Session:
         self._pause: Pause | None = None  # the last one
         self._farewell = "quit"  # why the session is over, for the log
         self._user: _User | None = None
-        self._smarthost: Smarthost | None = None
-        self._early: EarlyDial | None = None
+        self._routing: Routing | None = None
         self._limits = _limits(proxy.configuration.user_settings.timeout)
         # The end of the time to log in, then of the time until the next mail.
         self._due = Deadline(proxy.configuration.login_timeout)
@@ -215,13 +200,13 @@ class Session:
         return True
 
     def _end(self, reason: str) -> None:
-        early = self._early.leave() if self._early is not None else None
+        early = self._routing.leave_early() if self._routing is not None else None
         if self._agent is not None:
             self._agent.close()
         self._log.event("disconnect", reason=reason, early=early.value if early else None)
         self._client.close()
-        # Nobody waits any more.
-        self._leave_smarthost()
+        if self._routing is not None:
+            self._routing.leave()  # nobody waits any more
 
     # The client
 
@@ -253,15 +238,16 @@ class Session:
 
     def _say_goodbye(self, enhanced: str, text: str) -> None:
         """421 where the client may still listen."""
-        answer = self._failure(421, enhanced, f"{self._proxy.configuration.user_settings.localname} {text}")
+        answer = reply.reply(421, enhanced, f"{self._proxy.configuration.user_settings.localname} {text}")
         try:
-            self._client.transport.send_now(reply.format(answer))
+            self._client.transport.send_now(reply.format(self._sign(answer)))
         except ConnectionLost:
             return  # it does not
 
-    def _failure(self, code: int, enhanced: str, *text: str) -> Reply:
-        """A reply that reports a failure, with the session's id to find it in the log."""
-        return Reply(code, enhanced, (*text[:-1], f"{text[-1]} [{self.id}]"))
+    def _sign(self, failure: Reply) -> Reply:
+        """With the session's id, to find it in the log."""
+        *lines, last = failure.text
+        return Reply(failure.code, failure.enhanced, (*lines, f"{last} [{self.id}]"))
 
     def _carry_out(self, decision: Decision) -> bool | Pause:
         """False when the session is over."""
@@ -337,9 +323,9 @@ class Session:
                 self._pause = answer
                 return answer
             case LoginDone():
-                self._logged_in(answer)
+                routing = self._logged_in(answer)
                 self._send(reply.reply(235, "2.7.0", "Authentication successful"))
-                self._dial_early()
+                routing.dial_early()
                 return True
             case LoginRefused(verdict, final):
                 return self._refuse_login(verdict, final)
@@ -354,7 +340,7 @@ class Session:
             raise CommandError(501, "5.7.0", "Authentication cancelled")
         return command.parse_base64(line) if line else b""
 
-    def _logged_in(self, done: LoginDone) -> None:
+    def _logged_in(self, done: LoginDone) -> Routing:
         assert self._agent is not None
         own_ca = self._agent.take_ca()
         try:
@@ -366,15 +352,23 @@ class Session:
         self._user = _User(done.user, done.localname, done.clone_ehlo, done.add_received_field, done.timeout, context)
         self._limits = _limits(done.timeout)
         self._log = self._log.bind(user=done.user)
+        pool, dials = self._proxy.pool, self._proxy.early
+        self._routing = Routing(done.user, self._agent, pool, dials, self._wishes, self._client, self._log)
         self._server.login_succeeded()
         self._tell_login()
         self._expect_mail()
+        return self._routing
 
-    def _dial_early(self) -> None:
-        if self._proxy.early is not None:
-            assert self._user is not None
-            assert self._agent is not None
-            self._early = self._proxy.early.begin(self._user.name, self._agent, self._wishes(), self._log)
+    def _wishes(self) -> Wishes:
+        """For smarthosts, as of now: the client may say EHLO again."""
+        assert self._user is not None
+        name = self._server.client_name if self._user.clone_ehlo else ""
+        return Wishes(
+            name or self._user.localname,
+            self._user.timeout,
+            self._user.context,
+            ourselves=self._proxy.ourselves,
+        )
 
     def _expect_mail(self) -> None:
         self._due = Deadline(self._proxy.configuration.idle_timeout)
@@ -385,10 +379,10 @@ class Session:
             case "malformed":
                 answer = reply.reply(501, "5.5.2", "Malformed authentication")
             case "later":
-                answer = self._failure(454, "4.7.0", "Authentication is out of order, try again later")
+                answer = self._sign(reply.reply(454, "4.7.0", "Authentication is out of order, try again later"))
             case "crowded":
                 limit = self._proxy.configuration.max_sessions_per_user
-                answer = self._failure(454, "4.7.0", f"Too many sessions of this user, the limit is {limit}")
+                answer = self._sign(reply.reply(454, "4.7.0", f"Too many sessions of this user, the limit is {limit}"))
             case _:
                 answer = reply.reply(535, "5.7.8", "Authentication failed")
         self._send(answer)
@@ -401,18 +395,15 @@ class Session:
 
     def _forward(self, mail: Envelope) -> bool:
         """False when the session is over."""
-        begun = monotonic()
-        if self._early is not None:
-            self._early.make_way(mail.address, self._client)
-        try:
-            account = self._look_up(mail.address)
-            smarthost = self._reach(account, mail.address)
-        except _Refused as refused:
-            self._send(refused.reply)
-            return True
         assert self._user is not None
-        utf8 = "SMTPUTF8" in mail.parameters and smarthost.offers.smtputf8
-        trace = self._received_field(utf8) if self._user.add_received_field else b""
+        assert self._routing is not None
+        begun = monotonic()
+        try:
+            smarthost = self._routing.reach(mail.address)
+        except NoRoute as none:
+            self._send(self._sign(none.reply))
+            return True
+        received = self._received(mail, smarthost) if self._user.add_received_field else b""
         configuration = self._proxy.configuration
         size_limit = configuration.ext_message_size or None
         adapted = adapt_mail(
@@ -420,7 +411,7 @@ class Session:
             smarthost.offers,
             eight_bit_needed=configuration.ext_8bit_mime is EightBitMime.FORCE,
             size_limit=size_limit,
-            added=len(trace),
+            added=len(received),
             verified_tls=smarthost.verified_tls,
         )
         if isinstance(adapted, Reply):
@@ -431,12 +422,12 @@ class Session:
             self._lines,
             adapted,
             smarthost.offers,
-            trace=trace,
+            trace=received,
             size_limit=size_limit,
             most_recipients=configuration.max_recipients,
             most_errors=self._server.errors_left,
             farewell=too_many_errors(configuration.user_settings.localname),
-            sign=lambda told: self._signed(told, smarthost),
+            sign=lambda told: self._sign_lost(told, smarthost),
             withhold=smarthost.withhold,
         )
         smarthost.in_mail = True
@@ -454,7 +445,9 @@ class Session:
                 self._client.transport.send_now(relay.for_client)
             raise
         finally:
-            self._settle(relay, smarthost)
+            if relay.lost is not None or not relay.done:
+                self._routing.cut()
+            smarthost.in_mail = relay.accepted and not relay.ended
             unmet = [*dropped(mail, adapted), *relay.dropped]
             self._log_mail(mail, unmet, smarthost, relay, failure, monotonic() - begun)
         verdict = relay.outcome.verdict if relay.outcome is not None else None
@@ -466,120 +459,22 @@ class Session:
             self._expect_mail()
         return self._server.errors_left > 0
 
-    def _look_up(self, address: str) -> AccountFound:
-        assert self._agent is not None
-        match self._agent.look_up(address):
-            case AccountFound() as account:
-                return account
-            case AccountMissing(searched):
-                self._log.event("no-account", sender=f"<{address}>", searched=" ".join(searched))
-                where = ", ".join(searched) or "no file"
-                raise _Refused(self._failure(550, "5.7.1", f"No account for <{address}>", f"searched: {where}"))
-            case LookUpFailed(reason):
-                self._log.error("look-up-failed", sender=f"<{address}>", reason=reason)
-                raise _Refused(self._failure(451, "4.3.0", f"Cannot look up <{address}>", reason))
-
-    def _reach(self, account: AccountFound, address: str) -> Smarthost:
-        """The smarthost of this account, ready for a mail: the one at hand if it is the same, else a new connection."""
-        if self._smarthost is not None:
-            if self._smarthost.account.number == account.number and self._smarthost.reset(self._wishes()):
-                return self._smarthost
-            self._leave_smarthost()
-        if (kept := self._proxy.pool.take(account.fingerprint)) is not None:
-            if self._early is not None:
-                self._early.taken(account.fingerprint)
-            kept.account = account
-            self._smarthost = kept
-            return kept
-        assert self._agent is not None
-        try:
-            wishes = self._trusting(self._agent.take_ca()) if account.own_ca else self._wishes()
-            self._smarthost = connect(account, wishes, self._agent, self._log, self._client.stop)
-        except SmarthostError as error:
-            # The words of replies to AUTH stay out of the log: there are servers that repeat the password.
-            said = error.reply
-            logged = f"{said.code} {said.enhanced}".strip() if said and error.stage is Stage.LOGIN else said
-            self._log.warning(
-                "smarthost-failed",
-                sender=f"<{address}>",
-                stage=error.stage.value,
-                account=account.username or None,
-                smarthost=f"{account.host}:{account.port}",
-                origin=account.origin,
-                reason=error.reason,
-                reply=str(logged) if logged else None,
-            )
-            text = [f"{_name(account)}: {error.stage.value}: {error.reason}"]
-            if said is not None:
-                text.append(f"it said: {said}")
-            # Our trouble is never for ever: the client may try again.
-            code, enhanced = (451, "4.4.1") if error.broken else (454, "4.7.0")
-            raise _Refused(self._failure(code, enhanced, *text)) from error
-        return self._smarthost
-
-    def _wishes(self) -> Wishes:
+    def _received(self, mail: Envelope, smarthost: Smarthost) -> bytes:
+        """The trace field for this mail."""
         assert self._user is not None
-        name = self._server.client_name if self._user.clone_ehlo else ""
-        return Wishes(
-            name or self._user.localname,
-            self._user.timeout,
-            self._user.context,
-            ourselves=self._proxy.ourselves,
+        return trace.received(
+            client_name=self._server.client_name,
+            client_address=self._peer.address,
+            localname=self._user.localname,
+            session=self.id,
+            date=strftime("%a, %d %b %Y %H:%M:%S %z", localtime()),
+            tls=isinstance(self._client.transport, tls.TlsTransport),
+            utf8="SMTPUTF8" in mail.parameters and smarthost.offers.smtputf8,
         )
 
-    def _trusting(self, ca: bytes | None) -> Wishes:
-        """As for any smarthost, but with other trusted certificates. Raises SmarthostError if there are none in it."""
-        try:
-            return replace(self._wishes(), context=tls.client_context(ca or b""))
-        except tls.TlsError as error:
-            raise SmarthostError(Stage.TLS, str(error)) from error
-
-    def _signed(self, told: Reply, smarthost: Smarthost) -> Reply:
-        return self._failure(told.code, told.enhanced, f"{_name(smarthost.account)}: {Stage.MAIL.value}", *told.text)
-
-    def _received_field(self, utf8: bool) -> bytes:
-        """RFC 5321, 4.4; the protocol's name is RFC 3848's and, for a mail with SMTPUTF8, RFC 6531's, 4.3."""
-        assert self._user is not None
-        source = f" ([{_literal(self._peer.address)}])" if self._peer.address else ""
-        secured = isinstance(self._client.transport, tls.TlsTransport)
-        protocol = f"{'UTF8SMTP' if utf8 else 'ESMTP'}{'S' if secured else ''}A"
-        date = strftime("%a, %d %b %Y %H:%M:%S %z", localtime())
-        return (
-            f"Received: from {self._server.client_name or 'unknown'}{source}\r\n"
-            f"\tby {self._user.localname} (Sendooway) with {protocol} id {self.id};\r\n"
-            f"\t{date}\r\n"
-        ).encode("ascii")
-
-    def _settle(self, relay: Relay, smarthost: Smarthost) -> None:
-        """What becomes of the connection to the smarthost after a mail."""
-        if relay.lost is not None or not relay.done:
-            self._cut_smarthost()
-        else:
-            smarthost.in_mail = relay.accepted and not relay.ended
-
-    def _cut_smarthost(self) -> None:
-        if self._smarthost is not None:
-            self._smarthost.cut()
-            self._smarthost = None
-
-    def _leave_smarthost(self) -> None:
-        """It goes to the pool, else it is quit."""
-        smarthost, self._smarthost = self._smarthost, None
-        if smarthost is None:
-            return
-        # RSET is asked even where no mail is left to forget: its answer proves that the connection is in step.
-        smarthost.in_mail = True
-        try:
-            usable = smarthost.reset(self._wishes())
-        except Stopping:
-            usable = False
-        mails = smarthost.mails  # somebody else's, once it is kept
-        if usable and self._proxy.pool.keep(smarthost.account.fingerprint, smarthost):
-            self._log.event(
-                "smarthost-kept", smarthost=f"{smarthost.account.host}:{smarthost.account.port}", mails=mails
-            )
-        else:
-            smarthost.quit()
+    def _sign_lost(self, failure: Reply, smarthost: Smarthost) -> Reply:
+        where = f"{name(smarthost.account)}: {Stage.MAIL.value}"
+        return self._sign(Reply(failure.code, failure.enhanced, (where, *failure.text)))
 
     def _log_mail(
         self,
@@ -616,14 +511,3 @@ class Session:
 def _limits(timeout: float | None) -> dict[Wait, float]:
     """No longer than the configured `timeout`."""
     return {wait: limit if timeout is None else min(limit, timeout) for wait, limit in LIMITS.items()}
-
-
-def _name(account: AccountFound) -> str:
-    """An account as users know it."""
-    login = f"account {account.username}" if account.username else "account without login"
-    return f"{account.host}:{account.port} ({login}, {account.origin})"
-
-
-def _literal(address: str) -> str:
-    """RFC 5321, 4.1.3."""
-    return f"IPv6:{address}" if ":" in address else address

@@ -43,7 +43,7 @@ NOT_PURE = {
 }
 
 # What serves the network knows neither accounts nor logins, beyond these plain types.
-NETWORK = ("smtp/", "sasl/", "net/", "ldap/", "session.py", "early.py", "smarthost.py")
+NETWORK = ("smtp/", "sasl/", "net/", "ldap/", "session.py", "routing.py", "early.py", "smarthost.py")
 PLAIN_TYPES = {"sendooway.accounts.account", "sendooway.auth.identity"}
 
 
