@@ -47,6 +47,7 @@ class Routing:
         self._log = log
         self._early: EarlyDial | None = None
         self._at_hand: Smarthost | None = None
+        self._certain: str | None = None  # the sender whose mails go there as long as it is at hand
 
     def dial_early(self) -> None:
         """No mail has begun yet, but will."""
@@ -57,11 +58,13 @@ class Routing:
         """The smarthost of this sender, ready for a mail. It stays at hand. Raises NoRoute, AgentError, Stopping."""
         if self._early is not None:
             self._early.make_way(sender, self._client)
+        if sender == self._certain and (ready := self._ready()):
+            return ready
         account = self._look_up(sender)
-        if self._at_hand is not None:
-            if self._at_hand.account.number == account.number and self._at_hand.reset(self._wishes()):
-                return self._at_hand
-            self.leave()
+        self._certain = sender if account.lasting else None
+        if self._at_hand is not None and self._at_hand.account.number == account.number and (ready := self._ready()):
+            return ready
+        self.leave()
         self._at_hand = self._take(account) or self._connect(account, sender)
         return self._at_hand
 
@@ -93,6 +96,14 @@ class Routing:
     def leave_early(self) -> Outcome | None:
         """No mail comes at all: what became of dialling early; None: nothing was dialled."""
         return self._early.leave() if self._early is not None else None
+
+    def _ready(self) -> Smarthost | None:
+        """The smarthost at hand, if it takes one more mail; else it is quit, and none is at hand."""
+        if self._at_hand is not None and not self._at_hand.reset(self._wishes()):
+            # Not to be asked again: the reply that it owes us would be taken for another one.
+            self._at_hand.quit()
+            self._at_hand = None
+        return self._at_hand
 
     def _look_up(self, sender: str) -> AccountFound:
         match self._agent.look_up(sender):

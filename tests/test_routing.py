@@ -75,6 +75,35 @@ def test_the_next_mail_of_the_same_account_goes_through_the_smarthost_at_hand(
     assert greeted(smarthost) == 1
 
 
+def test_for_the_same_sender_the_agent_is_not_asked_again_where_its_answer_is_lasting(
+    rig: Rig, smarthost: ScriptedSmarthost
+) -> None:
+    lasting = replace(account(smarthost), lasting=True)
+    first = rig.reach(ALICE, lasting)
+    assert rig.routing.reach(ALICE) is first
+    assert rig.reach(BOB, account(smarthost)) is first
+    for _ in range(2):
+        assert rig.reach(ALICE, replace(lasting, lasting=False)) is first
+
+
+def test_a_lasting_answer_is_asked_for_again_when_its_smarthost_has_gone(rig: Rig) -> None:
+    with ScriptedSmarthost(answers={Stage.RSET: [Fault.CLOSE]}) as smarthost:
+        lasting = replace(account(smarthost), lasting=True)
+        first = rig.reach(ALICE, lasting)
+        first.in_mail = True
+        assert rig.reach(ALICE, lasting) is not first
+
+
+def test_a_lasting_answer_is_asked_for_again_when_another_smarthost_is_at_hand(
+    rig: Rig, smarthost: ScriptedSmarthost
+) -> None:
+    lasting = [replace(account(smarthost, number), lasting=True) for number in (0, 1)]
+    first, second = rig.reach(ALICE, lasting[0]), rig.reach(BOB, lasting[1])
+    assert rig.reach(ALICE, lasting[0]) is first
+    assert rig.routing.reach(ALICE) is first
+    assert rig.reach(BOB, lasting[1]) is second
+
+
 def test_a_mail_of_another_account_leaves_it_to_the_pool_from_where_it_comes_back(
     rig: Rig, smarthost: ScriptedSmarthost
 ) -> None:
@@ -100,11 +129,16 @@ def test_what_was_cut_is_never_at_hand_again(rig: Rig, smarthost: ScriptedSmarth
     assert greeted(smarthost) == 2
 
 
-def test_a_smarthost_that_has_gone_is_replaced(rig: Rig) -> None:
-    with ScriptedSmarthost(answers={Stage.RSET: [Fault.CLOSE]}) as smarthost:
+@pytest.mark.parametrize("answer", [Fault.CLOSE, Fault.HANG, b"451 4.3.0 Not now", b"250 2.0.0 Reset\r\n250 Twice"])
+def test_a_smarthost_that_is_not_ready_again_is_replaced_and_asked_once(
+    rig: Rig, answer: bytes | Fault, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sendooway.smarthost.RESET_SECONDS", 0.2)
+    with ScriptedSmarthost(answers={Stage.RSET: [answer]}) as smarthost:
         first = rig.reach(ALICE, account(smarthost))
         first.in_mail = True
         assert rig.reach(ALICE, account(smarthost)) is not first
+        assert smarthost.commands.count(b"RSET") == 1
         assert greeted(smarthost) == 2
 
 

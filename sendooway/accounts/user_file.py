@@ -55,11 +55,13 @@ class Version:
 
 
 class UserFiles:
-    """The files that the sources of one user read. `exposed` are those read so far that others may read, too."""
+    """The files that the sources of one user read. `exposed` are those read so far that others may read, too;
+    `questions` is how often the file system was asked for anything."""
 
     def __init__(self, uid: int) -> None:
         self._uid = uid
         self.exposed: set[str] = set()
+        self.questions = 0
         self._remembered: dict[Hashable, tuple[Any, list[_Unchanged]]] = {}
         self._found: list[_Unchanged] | None = None  # what was found here since `remember` began
 
@@ -71,6 +73,7 @@ class UserFiles:
         value: _T
         if key in self._remembered:
             value, found = self._remembered[key]
+            self.questions += len(found)
             if all(unchanged() for unchanged in found):
                 return value
             del self._remembered[key]
@@ -88,6 +91,7 @@ class UserFiles:
 
     def read(self, path: str) -> str:
         """The text of the file at an absolute path. Raises as the function `read` does."""
+        self.questions += 1
         try:
             file = read(path, self._uid)
         except FileNotFoundError:
@@ -107,6 +111,7 @@ class UserFiles:
         Raises FileNotFoundError where there is no such folder, and AccountsError where it cannot be read or has more
         than MAX_FILES such names.
         """
+        self.questions += 1
         try:
             names = _names(folder, wanted)
         except FileNotFoundError:

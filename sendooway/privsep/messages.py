@@ -129,7 +129,8 @@ class AccountFound:
 
     `origin` is the place that defines it (`FILE:LINE`), `username` the login there (empty: no login), `security` the
     value of an accounts.account.Security. Connections may be used again for an account with the same `fingerprint`;
-    where it is empty, they may not. With `own_ca`, the descriptor of the file of certificates that are trusted for this
+    where it is empty, they may not. `lasting`: to the same sender's next mails in this session the answer is the same,
+    since no file was asked. With `own_ca`, the descriptor of the file of certificates that are trusted for this
     smarthost only travels beside the message. `certificate_sha256` and `ehlo_name` are as in accounts.account.Account.
     """
 
@@ -141,6 +142,7 @@ class AccountFound:
     security: str
     check_certificate: bool
     fingerprint: bytes = b""
+    lasting: bool = False
     own_ca: bool = False
     certificate_sha256: bytes = b""
     ehlo_name: str = ""

@@ -112,7 +112,9 @@ class SmarthostLogin:
         return f"no mechanism to log in with is left ({'; '.join(parts)})"
 
 
-def describe(account: Account, user: Identity, number: int = 0, fingerprint: bytes = b"") -> AccountFound:
+def describe(
+    account: Account, user: Identity, number: int = 0, fingerprint: bytes = b"", *, lasting: bool = False
+) -> AccountFound:
     """What is told of an account to who speaks with its smarthost: all but its secrets."""
     return AccountFound(
         number=number,
@@ -123,6 +125,7 @@ def describe(account: Account, user: Identity, number: int = 0, fingerprint: byt
         security=account.security.value,
         check_certificate=account.check_certificate,
         fingerprint=fingerprint,
+        lasting=lasting,
         own_ca=bool(account.ca_file),
         certificate_sha256=account.certificate_sha256,
         ehlo_name=account.ehlo_name,

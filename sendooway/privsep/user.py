@@ -5,7 +5,7 @@ It all happens with the user's own rights: whatever the user's files are, they h
 
 import os
 import stat
-from functools import cached_property
+from functools import cached_property, lru_cache, partial
 
 from sendooway.accounts.account import Account, AccountsError, FromCommand, FromCredential, NoAccount, Origin
 from sendooway.accounts.entry import Entry
@@ -38,6 +38,8 @@ from sendooway.secret import Secret
 # The client's reply has no room for more, and a datagram neither.
 SEARCHED_LIMIT = 30
 
+FINGERPRINTS = 32  # that are remembered, with the passwords in them
+
 
 class Holdings:
     """What all sessions of a user have in common in one process: the files read so far, and the global mappings."""
@@ -47,7 +49,8 @@ class Holdings:
         self.path = snapshot.path
         self.configuration = snapshot.configuration
         self.files = UserFiles(identity.uid)
-        self.key = snapshot.key
+        # It takes longer than all else that a look-up does.
+        self.fingerprint = lru_cache(FINGERPRINTS)(partial(fingerprint, snapshot.key, identity))
         self._snapshot = snapshot
 
     @property
@@ -107,6 +110,7 @@ class User:
         """The account that serves the sender; empty: the null reverse-path. `ahead`: see LookUp."""
         if self._broken is not None:
             return LookUpFailed(self._broken)
+        questions = self._holdings.files.questions
         try:
             account = self._find(reverse_path)
             if account.ca_file:
@@ -122,7 +126,9 @@ class User:
             self._last = account
         if account.credentials is not None and isinstance(account.credentials.password, Secret):
             self._warn_of(account.origin.file)
-        return describe(account, self._identity, self._accounts.index(account), self._fingerprint(account))
+        fingerprint = self._fingerprint(account)
+        lasting = self._holdings.files.questions == questions and not account.ca_file
+        return describe(account, self._identity, self._accounts.index(account), fingerprint, lasting=lasting)
 
     def _find(self, reverse_path: str) -> Account:
         """Raises NoAccount, AccountsError, TooLate."""
@@ -181,7 +187,7 @@ class User:
                 password = self._passwords.fetch(account.credentials.password)
             except PasswordError:
                 return b""  # and the login will fail
-        return fingerprint(self._holdings.key, self._identity, self.settings, account, password)
+        return self._holdings.fingerprint(self.settings, account, password)
 
     def begin_sasl(
         self, number: int, offered: tuple[str, ...], refused: tuple[str, ...]

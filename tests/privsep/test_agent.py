@@ -452,6 +452,32 @@ def test_accounts_are_numbered_as_they_are_found(start_agent: StartAgent) -> Non
     assert found(agent, "alice@earth.test").username == ""
 
 
+@pytest.mark.parametrize(
+    ("mappings", "lasting"),
+    [
+        ("direct:alice@moon.test mx.moon.test 587 alice s3cret tls", True),
+        ("direct:alice@moon.test mx.moon.test 25 - - noAuth", True),
+        ("direct:alice@moon.test mx.moon.test 587 alice - tls,passwordFrom=command:true", True),
+        ("direct:alice@moon.test mx.moon.test 587 alice - tls,passwordFrom=file:{folder}/password", False),
+        ("fetchmail:{folder}/fetchmailrc\ndirect:* mx.moon.test 587 alice s3cret tls", False),
+        ("fetchmail:{folder}/missing\ndirect:* mx.moon.test 587 alice s3cret tls", False),
+        ("getmail:{folder}/*\ndirect:* mx.moon.test 587 alice s3cret tls", False),
+        ("direct:* mx.moon.test 587 alice s3cret tls\nfetchmail:{folder}/fetchmailrc", True),
+    ],
+)
+def test_an_answer_is_lasting_where_no_file_of_the_user_is_asked_for_it(
+    start_agent: StartAgent, tmp_path: Path, mappings: str, lasting: bool
+) -> None:
+    for name in ("password", "fetchmailrc"):
+        (tmp_path / name).touch(mode=0o600)
+        (tmp_path / name).write_text("# one line\n")
+        os.utime(tmp_path / name, (0, 0))
+    lines = "".join(f"smarthostMapping = {line}\n" for line in mappings.format(folder=tmp_path).splitlines())
+    agent = start_agent(f"authBackend = none\n{lines}")
+    log_in(agent)
+    assert [found(agent, "alice@moon.test").lasting for _ in range(3)] == [lasting] * 3
+
+
 def test_the_null_reverse_path_goes_with_the_account_used_last(start_agent: StartAgent) -> None:
     agent = start_agent(CONFIGURATION)
     log_in(agent)
@@ -825,7 +851,7 @@ def test_the_trusted_certificates_of_an_account_come_with_it(start_agent: StartA
     assert agent.stub.take_ca() is None
     for _ in range(2):
         answer = found(agent, "alice@moon.test")
-        assert (answer.own_ca, answer.fingerprint) == (True, b"")
+        assert (answer.own_ca, answer.fingerprint, answer.lasting) == (True, b"", False)
         assert agent.stub.take_ca() == b"certificates"
         assert agent.stub.take_ca() is None
     assert isinstance(agent.stub.look_up("bob@moon.test"), AccountMissing)
