@@ -12,7 +12,7 @@ import json
 import os
 import signal
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from sendooway.accounts.account import Origin
@@ -39,10 +39,18 @@ class SnapshotError(Exception):
 
 
 @dataclass(frozen=True)
-class Snapshot:
-    """The configuration of the file `path`. `memory` is the descriptor of its mappings and of its secrets.
+class Secrets:
+    """What no proxy gets to know: the global mappings, with their passwords; the credentials of the service that these
+    name; and a key, new for each snapshot, for `fingerprint` and for `remembered.proof`."""
 
-    Among these is a key, new for each snapshot, that only those know who have the descriptor: agents, and no proxy.
+    mappings: tuple[Mapping, ...]
+    credentials: dict[str, Secret]
+    key: bytes = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The configuration of the file `path`. `memory` is the descriptor of its secrets: agents have it, and no proxy.
 
     Of the mechanisms that the file allows, the configuration has only those that can be offered. How many workers there
     are, it says in any case.
@@ -52,34 +60,23 @@ class Snapshot:
     configuration: Configuration
     memory: int
 
-    def mappings(self) -> tuple[Mapping, ...]:
-        """The global mappings, with their passwords."""
-        found = self._contents()["mappings"]
-        assert isinstance(found, list)
-        return tuple(
-            Mapping(source, Secret(argument.encode("utf-8", "surrogateescape")), Origin(file, line))
-            for source, argument, file, line in found
-        )
-
-    def credentials(self) -> dict[str, Secret]:
-        """The credentials of the service that the global mappings name."""
-        found = self._contents()["credentials"]
-        assert isinstance(found, dict)
-        return {name: Secret(text.encode("utf-8", "surrogateescape")) for name, text in found.items()}
-
-    def _contents(self) -> dict[str, object]:
-        size = os.fstat(self.memory).st_size
-        # Not read(2): all processes that have the descriptor share its position.
-        contents: dict[str, object] = json.loads(os.pread(self.memory, size, 0))
-        return contents
-
     @cached_property
-    def key(self) -> bytes:
-        """For `fingerprint`. Nobody may ask for it of whom a proxy could inherit it."""
-        return bytes.fromhex(str(self._contents()["key"]))
+    def secrets(self) -> Secrets:
+        """Nobody may ask for them of whom a proxy could inherit them."""
+        # Not read(2): all processes that have the descriptor share its position.
+        found = json.loads(os.pread(self.memory, os.fstat(self.memory).st_size, 0))
+        return Secrets(
+            tuple(Mapping(source, _secret(text), Origin(file, line)) for source, text, file, line in found["mappings"]),
+            {name: _secret(text) for name, text in found["credentials"].items()},
+            bytes.fromhex(found["key"]),
+        )
 
     def close(self) -> None:
         os.close(self.memory)
+
+
+def _secret(text: str) -> Secret:
+    return Secret(text.encode("utf-8", "surrogateescape"))
 
 
 def take(path: str, log: Log) -> Snapshot:

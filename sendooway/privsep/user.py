@@ -5,7 +5,7 @@ It all happens with the user's own rights: whatever the user's files are, they h
 
 import os
 import stat
-from functools import cached_property, lru_cache, partial
+from functools import lru_cache, partial
 
 from sendooway.accounts.account import Account, AccountsError, FromCommand, FromCredential, NoAccount, Origin
 from sendooway.accounts.entry import Entry
@@ -49,26 +49,12 @@ class Holdings:
         self.path = snapshot.path
         self.configuration = snapshot.configuration
         self.files = UserFiles(identity.uid)
+        secrets = snapshot.secrets
+        snapshot.close()
+        self.mappings = secrets.mappings
+        self.credentials = secrets.credentials
         # It takes longer than all else that a look-up does.
-        self.fingerprint = lru_cache(FINGERPRINTS)(partial(fingerprint, snapshot.key, identity))
-        self._snapshot = snapshot
-
-    @property
-    def mappings(self) -> tuple[Mapping, ...]:
-        """The global ones."""
-        return self._secrets[0]
-
-    @property
-    def credentials(self) -> dict[str, Secret]:
-        """Those of the service that the global mappings name."""
-        return self._secrets[1]
-
-    @cached_property
-    def _secrets(self) -> tuple[tuple[Mapping, ...], dict[str, Secret]]:
-        """They are read when they are needed for the first time."""
-        secrets = self._snapshot.mappings(), self._snapshot.credentials()
-        self._snapshot.close()
-        return secrets
+        self.fingerprint = lru_cache(FINGERPRINTS)(partial(fingerprint, secrets.key, identity))
 
 
 class User:
