@@ -12,8 +12,10 @@ checks no login: each has been checked by another process, which has given its s
 import os
 import signal
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from selectors import EVENT_READ, BaseSelector
 
 from sendooway.auth.identity import Identity
 from sendooway.log import Log
@@ -68,7 +70,7 @@ class Orphan:
 @dataclass(eq=False)
 class _Agent:
     """`retired`: it gets no sessions any more; so it is, too, when it has closed its `channel`, which is None then.
-    Times are of the monotonic clock."""
+    Times are of the monotonic clock; `idle_since` counts where there are no `sessions`."""
 
     pid: int
     identity: Identity
@@ -81,12 +83,24 @@ class _Agent:
 
 
 class Acting:
-    """All of them. `clock` is monotonic, in seconds."""
+    """All of them. What it costs to give a session does not grow with their number. `clock` is monotonic, in seconds.
 
-    def __init__(self, databases: Sequence[str] = _DATABASES, clock: Callable[[], float] = time.monotonic) -> None:
+    The `selector` has each channel with what is to be called, with the log, when it is readable.
+    """
+
+    def __init__(
+        self,
+        selector: BaseSelector,
+        databases: Sequence[str] = _DATABASES,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._selector = selector
         self._databases = Watch(databases)
         self._clock = clock
         self._agents: dict[int, _Agent] = {}
+        self._of_user: dict[str, list[_Agent]] = {}
+        self._of_session: dict[Visit, _Agent] = {}
+        self._idle: dict[int, _Agent] = {}  # those that wait for a session, the one that waits longest first
         self._orphans: dict[Visit, Orphan] = {}
 
     def begin(
@@ -102,8 +116,10 @@ class Acting:
     ) -> None:
         """An agent becomes this user. The channel is used up. If the session is `bound` to it, it gets no other."""
         agent = _Agent(pid, identity, snapshot, channel, self._clock())
-        agent.sessions[visit.session] = _Session(visit, elsewhere, bound)
         self._agents[pid] = agent
+        self._of_user.setdefault(identity.name, []).append(agent)
+        self._selector.register(channel, EVENT_READ, partial(self._hear, agent, channel))
+        self._add(agent, _Session(visit, elsewhere, bound))
         if bound:
             self._retire(agent)
 
@@ -119,10 +135,10 @@ class Acting:
     ) -> bool:
         """Let an agent look after a session whose channel has this `descriptor`, which stays open. False: there is none
         that could."""
-        self._retire_stale()
+        self._retire_stale(identity.name)
         able = [
             agent
-            for agent in self._agents.values()
+            for agent in self._of_user.get(identity.name, ())
             if not agent.retired
             and agent.identity == identity
             and agent.snapshot is snapshot
@@ -138,15 +154,22 @@ class Acting:
             except (ChannelClosed, OSError):
                 self._retire(agent)
                 continue
-            agent.sessions[visit.session] = _Session(visit, elsewhere)
+            self._add(agent, _Session(visit, elsewhere))
             return True
         return False
 
-    def _retire_stale(self) -> None:
+    def _add(self, agent: _Agent, session: _Session) -> None:
+        agent.sessions[session.visit.session] = session
+        self._of_session[session.visit] = agent
+        self._idle.pop(agent.pid, None)
+
+    def _retire_stale(self, user: str) -> None:
         """Those that are not any more what a new one would be get no further session."""
-        changed, oldest = self._databases.changed(), self._clock() - LONGEST_LIFE
-        for agent in self._agents.values():
-            if changed or agent.born < oldest:
+        if self._databases.changed():
+            for agent in self._agents.values():
+                self._retire(agent)
+        for agent in self._of_user.get(user, ()):
+            if agent.born < self._clock() - LONGEST_LIFE:
                 self._retire(agent)
 
     def _retire(self, agent: _Agent) -> None:
@@ -154,27 +177,24 @@ class Acting:
         if not agent.retired and agent.channel is not None:
             agent.channel.end_sending()
         agent.retired = True
+        self._idle.pop(agent.pid, None)
 
     def sessions_from_elsewhere(self, user: str) -> int:
         """How many there are of this user, with those that may still get another agent."""
         self._forget_late()
         looked_after = sum(
-            session.elsewhere
-            for agent in self._agents.values()
-            if agent.identity.name == user
-            for session in agent.sessions.values()
+            session.elsewhere for agent in self._of_user.get(user, ()) for session in agent.sessions.values()
         )
         return looked_after + sum(orphan.elsewhere for orphan in self._orphans.values() if orphan.identity.name == user)
 
     def wait(self, visit: Visit, end: Channel) -> bool:
         """Another agent is wanted for this session, of which `end` is the channel, which is used up then: the proxy has
         heard of its agent's end before we have. False: no agent looks after it."""
-        for agent in self._agents.values():
-            session = agent.sessions.get(visit.session)
-            if session is not None and session.visit == visit:
-                session.wait(end)
-                return True
-        return False
+        agent = self._of_session.get(visit)
+        if agent is None:
+            return False
+        agent.sessions[visit.session].wait(end)
+        return True
 
     def adopt(self, visit: Visit) -> Orphan | None:
         """A session that has lost its agent, which is known only once."""
@@ -184,16 +204,6 @@ class Acting:
     def _forget_late(self) -> None:
         now = self._clock()
         self._orphans = {visit: orphan for visit, orphan in self._orphans.items() if orphan.until >= now}
-
-    def descriptors(self) -> Iterable[int]:
-        """To be polled; `hear` is for those that are readable."""
-        return tuple(agent.channel.fileno() for agent in self._agents.values() if agent.channel is not None)
-
-    def hear(self, descriptor: int, log: Log) -> None:
-        for agent in self._agents.values():
-            if agent.channel is not None and agent.channel.fileno() == descriptor:
-                self._hear(agent, agent.channel, log)
-                return
 
     def _hear(self, agent: _Agent, channel: Channel, log: Log) -> None:
         """It belongs to its user, who is not trusted."""
@@ -213,28 +223,28 @@ class Acting:
             pass  # what was there to hear has gone with another channel, which had this descriptor a moment ago
         else:
             session.wait(None)
-            agent.idle_since = self._clock()
+            self._of_session.pop(session.visit, None)
+            if not agent.sessions and not agent.retired:
+                agent.idle_since = self._clock()
+                self._idle[agent.pid] = agent
 
     def _close(self, agent: _Agent) -> None:
         agent.retired = True
+        self._idle.pop(agent.pid, None)
         if agent.channel is not None:
+            self._selector.unregister(agent.channel)
             agent.channel.close()
             agent.channel = None
 
     def keep_time(self) -> None:
-        idle = sorted(self._idle(), key=lambda agent: agent.idle_since)
-        too_many = len(idle) - MOST_IDLE
-        for number, agent in enumerate(idle):
-            if number < too_many or self._clock() - agent.idle_since >= IDLE_SECONDS:
-                self._retire(agent)
+        while len(self._idle) > MOST_IDLE or self.patience() == 0.0:
+            self._retire(next(iter(self._idle.values())))
 
     def patience(self) -> float | None:
         """Seconds until `keep_time` has something to do; None: only what happens will bring it."""
-        ends = [agent.idle_since + IDLE_SECONDS for agent in self._idle()]
-        return max(0.0, min(ends) - self._clock()) if ends else None
-
-    def _idle(self) -> list[_Agent]:
-        return [agent for agent in self._agents.values() if not agent.retired and not agent.sessions]
+        for agent in self._idle.values():
+            return max(0.0, agent.idle_since + IDLE_SECONDS - self._clock())
+        return None
 
     def buried(self, pid: int) -> dict[Visit, Channel | None]:
         """A child has ended: whom it worked for, if it was one of these, with the channels of those that wait for
@@ -243,7 +253,12 @@ class Acting:
         if agent is None:
             return {}
         self._close(agent)
+        of_user = self._of_user[agent.identity.name]
+        of_user.remove(agent)
+        if not of_user:
+            del self._of_user[agent.identity.name]
         for session in agent.sessions.values():
+            self._of_session.pop(session.visit, None)
             # Of one that ended because of a session, that is not among them any more.
             if not session.bound:
                 until = self._clock() + ORPHAN_SECONDS

@@ -16,10 +16,12 @@ Whatever becomes of a proxy, an agent goes through here before each check.
 import os
 import signal
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum
+from functools import partial
+from selectors import EVENT_READ, BaseSelector
 
 from sendooway.auth.identity import Identity
 from sendooway.log import Log
@@ -95,16 +97,20 @@ class _Checker:
 
 
 class Agents:
-    """All agents of a monitor. What it does not grant, an agent or a proxy notices at the end of its channel."""
+    """All agents of a monitor. What it does not grant, an agent or a proxy notices at the end of its channel.
 
-    def __init__(self, pace: Pace) -> None:
+    The `selector` has each channel with what is to be called, with the log, when it is readable.
+    """
+
+    def __init__(self, pace: Pace, selector: BaseSelector) -> None:
         self._pace = pace
+        self._selector = selector
         self._cores = len(os.sched_getaffinity(0))
         self._failures = Failures()
         self._remembered = Remembered()
         self._visits: dict[int, tuple[Visit, ...]] = {}  # of each process, until somebody has logged in there
-        self._checkers: dict[int, _Checker] = {}  # by the descriptor of its channel
-        self._acting = Acting()
+        self._checkers: set[_Checker] = set()
+        self._acting = Acting(selector)
 
     def start(self, request: Request, snapshot: Snapshot, log: Log, proxy: int) -> None:
         """Find or fork an agent for the request of a proxy, which is used up."""
@@ -144,7 +150,9 @@ class Agents:
             log.warning("too-many-logins", rip=visit.client, session=visit.session)
         elif not self._reuse(request, snapshot, visit, origin):
             ours, pid = self._fork(request.end, snapshot, visit, log)
-            self._checkers[ours.fileno()] = _Checker(pid, ours, snapshot, visit, origin, born=time.monotonic())
+            checker = _Checker(pid, ours, snapshot, visit, origin, born=time.monotonic())
+            self._checkers.add(checker)
+            self._selector.register(ours, EVENT_READ, partial(self._hear, checker))
             self._visits[pid] = (visit,)
 
     def _fork(
@@ -182,11 +190,11 @@ class Agents:
         return False
 
     def _free(self) -> list[_Checker]:
-        return [checker for checker in self._checkers.values() if checker.state is _State.FREE]
+        return [checker for checker in self._checkers if checker.state is _State.FREE]
 
     def _is_full(self, origin: str, snapshot: Snapshot) -> bool:
         limits = snapshot.configuration
-        newcomers = [checker for checker in self._checkers.values() if checker.state is not _State.FREE]
+        newcomers = [checker for checker in self._checkers if checker.state is not _State.FREE]
         of_this = sum(checker.source == origin for checker in newcomers) if origin else 0
         # Proxies that are as they should be have less: they turn connections away before. After a reload there are
         # two generations of them.
@@ -196,15 +204,7 @@ class Agents:
             or len(self._visits) >= 2 * limits.workers * limits.max_sessions
         )
 
-    def descriptors(self) -> Iterable[int]:
-        """To be polled; `hear` is for those that are readable."""
-        return (*self._checkers, *self._acting.descriptors())
-
-    def hear(self, descriptor: int, log: Log) -> None:
-        checker = self._checkers.get(descriptor)
-        if checker is None:
-            self._acting.hear(descriptor, log)
-            return
+    def _hear(self, checker: _Checker, log: Log) -> None:
         try:
             message, beside = checker.channel.receive_descriptors(_ALLOWED[checker.state], 0.0, 1)
             try:
@@ -270,7 +270,7 @@ class Agents:
         if given:
             self._free_or_forget(checker)
         else:
-            del self._checkers[checker.channel.fileno()]
+            self._remove(checker)
             bound = not beside
             self._acting.begin(
                 checker.pid, identity, snapshot, checker.channel, visit, elsewhere=elsewhere, bound=bound
@@ -300,8 +300,13 @@ class Agents:
 
     def _forget(self, checker: _Checker) -> None:
         """It is not needed any more, or has ended."""
-        del self._checkers[checker.channel.fileno()]
+        self._remove(checker)
         checker.channel.close()
+
+    def _remove(self, checker: _Checker) -> None:
+        """Its channel is not heard here any more."""
+        self._checkers.remove(checker)
+        self._selector.unregister(checker.channel)
 
     def keep_time(self) -> None:
         """Grant the checks that are due, those first that have waited longest, as far as there is room."""
@@ -340,7 +345,7 @@ class Agents:
         return max(0.0, min(due) - now) if due else None
 
     def _waiting(self) -> list[_Checker]:
-        waiting = (checker for checker in self._checkers.values() if checker.state is _State.WAITING)
+        waiting = (checker for checker in self._checkers if checker.state is _State.WAITING)
         return sorted(waiting, key=lambda checker: checker.due)
 
     def _has_room(self, checker: _Checker) -> bool:
@@ -350,7 +355,7 @@ class Agents:
         return computing < self._cores and len(checking) < checker.snapshot.configuration.max_login_checks
 
     def _checking(self) -> list[_Checker]:
-        return [checker for checker in self._checkers.values() if checker.state is _State.CHECKING]
+        return [checker for checker in self._checkers if checker.state is _State.CHECKING]
 
     def processes(self) -> frozenset[int]:
         """The numbers of all of them."""

@@ -1,17 +1,18 @@
 """The monitor: keeps the listening sockets, forks proxies and agents, replaces and reloads them.
 
 It has root's rights and so reads no octet of the network: only messages of its proxies, which it does not trust, and
-signals. It is one thread and waits in one place, a poll(2) in `Monitor.run`.
+signals. It is one thread and waits in one place, the selector of `Monitor.run`.
 """
 
 import gc
 import os
-import select
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
+from selectors import EVENT_READ, EpollSelector
 
 from sendooway.auth import login
 from sendooway.auth.identity import AuthenticatorError
@@ -115,7 +116,9 @@ class Monitor:
         self._current: _Generation | None = None
         self._candidate: _Generation | None = None
         self._draining: list[_Generation] = []
-        self._agents = Agents(pace or Pace())
+        # All that is waited for, with what to call, with the log, when it is readable.
+        self._selector = EpollSelector()
+        self._agents = Agents(pace or Pace(), self._selector)
         self._children = kernel.Children()
         self._reload = False
         self._stop_at: float | None = None
@@ -131,19 +134,16 @@ class Monitor:
         kernel.set_title("sendooway [monitor]")
         kernel.adopt_orphans(True)
         signals = _receive_signals()
+        self._selector.register(signals, EVENT_READ, lambda _: self._take_signals(os.read(signals, 4096)))
         # Pages with objects that are never collected stay shared with all children.
         gc.collect()
         gc.freeze()
         self._begin()
         while self._living():
-            ready = _poll([signals, *self._agents.descriptors(), *self._proxies_by_channel()], self._patience())
-            if signals in ready:
-                self._take_signals(os.read(signals, 4096))
-            for descriptor in ready.intersection(self._agents.descriptors()):
-                self._agents.hear(descriptor, self._log)
-            for descriptor, proxy in self._proxies_by_channel().items():
-                if descriptor in ready:
-                    self._hear(proxy)
+            for key, _ in self._selector.select(self._patience()):
+                # What came before may have ended it, or begun another one in its place.
+                if self._selector.get_map().get(key.fd) is key:
+                    key.data(self._log)
             self._keep_time()
         self._agents.end()
         return self._status
@@ -278,9 +278,11 @@ class Monitor:
             )
         finally:
             theirs.close()
-        generation.proxies[pid] = _Proxy(pid, ours, generation, time.monotonic())
+        proxy = _Proxy(pid, ours, generation, time.monotonic())
+        generation.proxies[pid] = proxy
+        self._selector.register(ours, EVENT_READ, partial(self._hear, proxy))
 
-    def _hear(self, proxy: _Proxy) -> None:
+    def _hear(self, proxy: _Proxy, log: Log) -> None:
         """One message of a proxy. One that does not keep to the protocol has been taken over, and ends here."""
         try:
             message, descriptors = proxy.channel.receive_descriptors(_TO_MONITOR, 1.0)
@@ -294,7 +296,7 @@ class Monitor:
                 case _:
                     taken = proxy.generation.snapshot
                     request = open_request(message, descriptors, taken.configuration.proxy_trust)
-                    self._agents.start(request, taken, self._log, proxy.pid)
+                    self._agents.start(request, taken, log, proxy.pid)
         except ProtocolError as error:
             proxy.generation.log.error("proxy-misbehaves", process=proxy.pid, reason=str(error))
             self._kill(proxy)
@@ -302,17 +304,22 @@ class Monitor:
             self._kill(proxy)
         except OSError as error:
             # No room here for the descriptors: the session notices that its agent's end is closed.
-            self._log.error("no-agent", process=proxy.pid, reason=error.strerror)
+            log.error("no-agent", process=proxy.pid, reason=error.strerror)
 
     def _kill(self, proxy: _Proxy) -> None:
-        proxy.channel.close()
+        self._close(proxy)
         os.kill(proxy.pid, signal.SIGKILL)
+
+    def _close(self, proxy: _Proxy) -> None:
+        if proxy.channel.fileno() >= 0:
+            self._selector.unregister(proxy.channel)
+            proxy.channel.close()
 
     def _buried(self, proxy: _Proxy, status: int) -> None:
         """A proxy has ended."""
         generation = proxy.generation
         del generation.proxies[proxy.pid]
-        proxy.channel.close()
+        self._close(proxy)
         self._agents.proxy_buried(proxy.pid)
         if generation in self._draining or self._stop_at is not None:
             if status != 0:
@@ -341,10 +348,6 @@ class Monitor:
 
     def _generations(self) -> list[_Generation]:
         return [generation for generation in (self._current, self._candidate, *self._draining) if generation]
-
-    def _proxies_by_channel(self) -> dict[int, _Proxy]:
-        proxies = (proxy for generation in self._generations() for proxy in generation.proxies.values())
-        return {proxy.channel.fileno(): proxy for proxy in proxies if proxy.channel.fileno() >= 0}
 
     def _take_signals(self, numbers: bytes) -> None:
         if signal.SIGCHLD in numbers:
@@ -463,10 +466,3 @@ def _receive_signals() -> int:
         signal.signal(number, lambda *_: None)
     signal.set_wakeup_fd(writing)
     return reading
-
-
-def _poll(descriptors: Iterable[int], seconds: float | None) -> set[int]:
-    waiting = select.poll()
-    for descriptor in descriptors:
-        waiting.register(descriptor, select.POLLIN)
-    return {descriptor for descriptor, _ in waiting.poll(None if seconds is None else seconds * 1000 + 1)}

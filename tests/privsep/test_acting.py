@@ -1,12 +1,12 @@
 """Which agent gets one more session of its user, and what becomes of the sessions of one that has died."""
 
 import os
-import select
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from selectors import EpollSelector
 
 import pytest
 from clock import Clock
@@ -30,7 +30,8 @@ class Office:
     """Some agents, whose ends of their channels the test holds."""
 
     def __init__(self, databases: list[str], clock: Clock, log: Log) -> None:
-        self.acting = Acting(databases, clock)
+        self.selector = EpollSelector()
+        self.acting = Acting(self.selector, databases, clock)
         self.ends: dict[int, Channel] = {}
         self._log = log
         self._given = 0
@@ -64,14 +65,17 @@ class Office:
             sessions.append(message.session)
 
     def say(self, pid: int, message: Message) -> None:
-        descriptors = set(self.acting.descriptors())
         self.ends[pid].send(message)
-        for descriptor in descriptors:
-            if readable(descriptor):
-                self.hear(descriptor)
+        self.hear()
 
-    def hear(self, descriptor: int) -> None:
-        self.acting.hear(descriptor, self._log)
+    def hear(self) -> None:
+        for key, _ in self.selector.select(0):
+            key.data(self._log)
+
+    def hear_all(self) -> None:
+        """Also those that have said nothing."""
+        for key in list(self.selector.get_map().values()):
+            key.data(self._log)
 
     def is_open(self, pid: int) -> bool:
         """Whether the agent may still get sessions."""
@@ -89,6 +93,8 @@ class Office:
                 if waiting is not None:
                     waiting.close()
             end.close()
+        assert not self.selector.get_map()
+        self.selector.close()
 
 
 @contextmanager
@@ -97,10 +103,6 @@ def channels() -> Iterator[tuple[Channel, Channel]]:
     yield ours, theirs
     ours.close()
     theirs.close()
-
-
-def readable(descriptor: int) -> bool:
-    return bool(select.select([descriptor], [], [], 0)[0])
 
 
 @pytest.fixture
@@ -194,10 +196,9 @@ def test_an_agent_that_gets_no_session_any_more_still_says_which_are_over(office
 
 def test_an_agent_that_has_closed_its_channel_gets_no_session_any_more(office: Office) -> None:
     office.begin(1)
-    (descriptor,) = office.acting.descriptors()
     office.ends[1].close()
-    office.hear(descriptor)
-    assert not office.acting.descriptors()
+    office.hear()
+    assert not office.selector.get_map()
     assert not office.give()
 
 
@@ -222,7 +223,7 @@ def test_an_agent_that_does_not_read_keeps_nobody_waiting(office: Office, monkey
 def test_what_is_not_there_to_hear_is_not_waited_for(office: Office) -> None:
     office.begin(1)
     # A channel that is closed may leave its descriptor to another one, which nobody has polled yet.
-    office.hear(*office.acting.descriptors())
+    office.hear_all()
     assert office.is_open(1)
     assert office.give()
 
