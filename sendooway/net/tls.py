@@ -39,8 +39,11 @@ def server_context(certificate: str, key: str) -> ssl.SSLContext:
         # A password prompt on the terminal would hang a server for ever.
         context.load_cert_chain(certificate, key or None, password=_no_password)
     except (OSError, TlsError) as error:
-        files = f"{certificate} and {key}" if key else certificate
-        raise TlsError(f"cannot use certificate and key of {files}: {error}") from error
+        files = certificate if key in ("", certificate) else f"{certificate} and {key}"
+        # OpenSSL has no words for it.
+        is_none = isinstance(error, ssl.SSLError) and error.reason is None
+        reason = "there must be a certificate and its key in PEM" if is_none else _reason(error)
+        raise TlsError(f"cannot use certificate and key of {files}: {reason}") from error
     return context
 
 
@@ -67,7 +70,7 @@ def client_context(ca: str | bytes) -> ssl.SSLContext:
             context.load_verify_locations(cadata=_certifi())
     except (OSError, ValueError) as error:
         raise TlsError(
-            f"cannot read trusted certificates{f' of {ca}' if isinstance(ca, str) else ''}: {error}"
+            f"cannot read trusted certificates{f' of {ca}' if isinstance(ca, str) else ''}: {_reason(error)}"
         ) from error
     return context
 

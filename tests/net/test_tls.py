@@ -213,6 +213,28 @@ def test_a_key_that_is_not_there_is_an_error_naming_the_files(tmp_path: Path) ->
         tls.server_context(str(tmp_path / "none.pem"), str(tmp_path / "none.key"))
 
 
+@pytest.mark.parametrize(
+    ("certificate", "key", "said"),
+    [
+        ("none.pem", "", "{0}/none.pem: No such file or directory"),
+        ("none.pem", "none.pem", "{0}/none.pem: No such file or directory"),
+        ("text.pem", "", "{0}/text.pem: there must be a certificate and its key in PEM"),
+        ("text.pem", "text.key", "{0}/text.pem and {0}/text.key: there must be a certificate and its key in PEM"),
+        ("good.pem", "other.key", "{0}/good.pem and {0}/other.key: key values mismatch"),
+    ],
+)
+def test_what_is_wrong_with_certificate_and_key_is_said_in_words(
+    tmp_path: Path, certificates: Certificates, certificate: str, key: str, said: str
+) -> None:
+    (tmp_path / "good.pem").write_bytes(certificates.good.certificate.read_bytes())
+    (tmp_path / "other.key").write_bytes(certificates.expired.key.read_bytes())
+    for name in ("text.pem", "text.key"):
+        (tmp_path / name).write_text("a text")
+    with pytest.raises(tls.TlsError) as error:
+        tls.server_context(str(tmp_path / certificate), key and str(tmp_path / key))
+    assert str(error.value) == f"cannot use certificate and key of {said.format(tmp_path)}"
+
+
 def test_trusted_certificates_come_from_a_file_or_its_contents(certificates: Certificates) -> None:
     octets = certificates.authority.read_bytes()
     assert len(tls.client_context(octets).get_ca_certs()) == 1
