@@ -144,7 +144,7 @@ class Routing:
                 reason=error.reason,
                 reply=str(logged) if logged else None,
             )
-            text = [f"{name(account)}: {error.stage.value}: {error.reason}"]
+            text = [f"{known_as(account)}: {error.stage.value}: {error.reason}"]
             if said is not None:
                 text.append(f"it said: {said}")
             # Our trouble is never for ever: the client may try again.
@@ -159,7 +159,7 @@ class Routing:
             raise SmarthostError(Stage.TLS, str(error)) from error
 
 
-def name(account: AccountFound) -> str:
-    """An account as users know it."""
+def known_as(account: AccountFound) -> str:
+    """What users are told of an account."""
     login = f"account {account.username}" if account.username else "account without login"
     return f"{account.host}:{account.port} ({login}, {account.origin})"

@@ -27,7 +27,7 @@ from sendooway.pool import Pool
 from sendooway.privsep.channel import Channel
 from sendooway.privsep.client import Agent, AgentError, LoginAnswer
 from sendooway.privsep.messages import LoginChallenge, LoginDone, LoginRefused
-from sendooway.routing import NoRoute, Routing, name
+from sendooway.routing import NoRoute, Routing, known_as
 from sendooway.smarthost import Smarthost, Wishes
 from sendooway.smtp import command, reply, trace
 from sendooway.smtp.client import Stage
@@ -473,7 +473,7 @@ class Session:
         )
 
     def _sign_lost(self, failure: Reply, smarthost: Smarthost) -> Reply:
-        where = f"{name(smarthost.account)}: {Stage.MAIL.value}"
+        where = f"{known_as(smarthost.account)}: {Stage.MAIL.value}"
         return self._sign(Reply(failure.code, failure.enhanced, (where, *failure.text)))
 
     def _log_mail(
