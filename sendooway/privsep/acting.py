@@ -114,11 +114,12 @@ class Acting:
         elsewhere: bool,
         bound: bool = False,
     ) -> None:
-        """An agent becomes this user. The channel is used up. If the session is `bound` to it, it gets no other."""
+        """An agent becomes this user. The channel is in the selector, and is used up. If the session is `bound` to the
+        agent, that gets no other."""
         agent = _Agent(pid, identity, snapshot, channel, self._clock())
         self._agents[pid] = agent
         self._of_user.setdefault(identity.name, []).append(agent)
-        self._selector.register(channel, EVENT_READ, partial(self._hear, agent, channel))
+        self._selector.modify(channel, EVENT_READ, partial(self._hear, agent, channel))
         self._add(agent, _Session(visit, elsewhere, bound))
         if bound:
             self._retire(agent)

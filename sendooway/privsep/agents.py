@@ -152,13 +152,13 @@ class Agents:
             ours, pid = self._fork(request.end, snapshot, visit, log)
             checker = _Checker(pid, ours, snapshot, visit, origin, born=time.monotonic())
             self._checkers.add(checker)
-            self._selector.register(ours, EVENT_READ, partial(self._hear, checker))
+            self._selector.modify(ours, EVENT_READ, partial(self._hear, checker))
             self._visits[pid] = (visit,)
 
     def _fork(
         self, end: Channel, snapshot: Snapshot, visit: Visit, log: Log, resumed: Identity | None = None
     ) -> tuple[Channel, int]:
-        """The channel to it and its number. Raises OSError."""
+        """The channel to it, which is in the selector, and its number. Raises OSError."""
         ours, theirs = channel.pair()
 
         def run() -> int:
@@ -166,6 +166,7 @@ class Agents:
 
         try:
             pid = process.start("sendooway [agent]", run, (end.fileno(), snapshot.memory, theirs.fileno()), log)
+            self._selector.register(ours, EVENT_READ)
         except OSError:
             ours.close()
             raise
@@ -270,7 +271,7 @@ class Agents:
         if given:
             self._free_or_forget(checker)
         else:
-            self._remove(checker)
+            self._checkers.remove(checker)
             bound = not beside
             self._acting.begin(
                 checker.pid, identity, snapshot, checker.channel, visit, elsewhere=elsewhere, bound=bound
@@ -300,13 +301,9 @@ class Agents:
 
     def _forget(self, checker: _Checker) -> None:
         """It is not needed any more, or has ended."""
-        self._remove(checker)
-        checker.channel.close()
-
-    def _remove(self, checker: _Checker) -> None:
-        """Its channel is not heard here any more."""
         self._checkers.remove(checker)
         self._selector.unregister(checker.channel)
+        checker.channel.close()
 
     def keep_time(self) -> None:
         """Grant the checks that are due, those first that have waited longest, as far as there is room."""

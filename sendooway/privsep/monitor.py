@@ -276,11 +276,14 @@ class Monitor:
             pid = process.start(
                 "sendooway [proxy]", lambda: self._run_proxy(configuration, listeners, theirs, log), keep, log
             )
+            proxy = _Proxy(pid, ours, generation, time.monotonic())
+            self._selector.register(ours, EVENT_READ, partial(self._hear, proxy))
+        except OSError:
+            ours.close()
+            raise
         finally:
             theirs.close()
-        proxy = _Proxy(pid, ours, generation, time.monotonic())
         generation.proxies[pid] = proxy
-        self._selector.register(ours, EVENT_READ, partial(self._hear, proxy))
 
     def _hear(self, proxy: _Proxy, log: Log) -> None:
         """One message of a proxy. One that does not keep to the protocol has been taken over, and ends here."""

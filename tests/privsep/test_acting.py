@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from selectors import EpollSelector
+from selectors import EVENT_READ, EpollSelector
 
 import pytest
 from clock import Clock
@@ -41,6 +41,7 @@ class Office:
     ) -> None:
         """Its first session has the id `PID-0`."""
         ours, self.ends[pid] = channel.pair()
+        self.selector.register(ours, EVENT_READ)
         visit = Visit(f"{pid}-0", "192.0.2.7", PROXY)
         self.acting.begin(pid, identity, snapshot, ours, visit, elsewhere=True, bound=bound)
 
