@@ -253,7 +253,7 @@ class _Agent:
         can_recognise = login.AUTHENTICATORS[configuration.auth_backend](configuration).recognise is not None
         if not configuration.auth_cache or not can_recognise or not isinstance(claim, PasswordLogin):
             return b""
-        return proof(self._snapshot.secrets.key, claim.authcid, claim.password.octets)
+        return proof(self._snapshot.key, claim.authcid, claim.password.octets)
 
     def _verify(self, claim: PasswordLogin | TicketLogin, *, remembered: bool) -> Identity:
         """Raises LoginError."""

@@ -12,7 +12,7 @@ import json
 import os
 import signal
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from sendooway.accounts.account import Origin
@@ -40,17 +40,18 @@ class SnapshotError(Exception):
 
 @dataclass(frozen=True)
 class Secrets:
-    """What no proxy gets to know: the global mappings, with their passwords; the credentials of the service that these
-    name; and a key, new for each snapshot, for `fingerprint` and for `remembered.proof`."""
+    """The global mappings, with their passwords, and the credentials of the service that these name."""
 
     mappings: tuple[Mapping, ...]
     credentials: dict[str, Secret]
-    key: bytes = field(repr=False)
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The configuration of the file `path`. `memory` is the descriptor of its secrets: agents have it, and no proxy.
+    """The configuration of the file `path`.
+
+    `memory` is the descriptor of its key, which is new for each snapshot, and of its secrets behind that: agents have
+    it, and no proxy.
 
     Of the mechanisms that the file allows, the configuration has only those that can be offered. How many workers there
     are, it says in any case.
@@ -61,14 +62,16 @@ class Snapshot:
     memory: int
 
     @cached_property
-    def secrets(self) -> Secrets:
-        """Nobody may ask for them of whom a proxy could inherit them."""
+    def key(self) -> bytes:
+        """For `fingerprint` and `remembered.proof`. Nobody may ask for it of whom a proxy could inherit it."""
         # Not read(2): all processes that have the descriptor share its position.
-        found = json.loads(os.pread(self.memory, os.fstat(self.memory).st_size, 0))
+        return os.pread(self.memory, KEY_OCTETS, 0)
+
+    def secrets(self) -> Secrets:
+        found = json.loads(os.pread(self.memory, os.fstat(self.memory).st_size, KEY_OCTETS))
         return Secrets(
             tuple(Mapping(source, _secret(text), Origin(file, line)) for source, text, file, line in found["mappings"]),
             {name: _secret(text) for name, text in found["credentials"].items()},
-            bytes.fromhex(found["key"]),
         )
 
     def close(self) -> None:
@@ -143,8 +146,8 @@ def _publish(path: str, memory: int, answer: int, log: Log, serves: Callable[[Co
         ]
         secrets = {name: secret.octets.decode("utf-8", "surrogateescape") for name, secret in found.items()}
         with open(memory, "wb", closefd=False) as file:
-            secret = {"mappings": mappings, "credentials": secrets, "key": os.urandom(KEY_OCTETS).hex()}
-            file.write(json.dumps(secret).encode("ascii"))
+            file.write(os.urandom(KEY_OCTETS))
+            file.write(json.dumps({"mappings": mappings, "credentials": secrets}).encode("ascii"))
         # Nobody who has the descriptor can change it, now or later.
         fcntl.fcntl(
             memory,

@@ -49,12 +49,12 @@ class Holdings:
         self.path = snapshot.path
         self.configuration = snapshot.configuration
         self.files = UserFiles(identity.uid)
-        secrets = snapshot.secrets
-        snapshot.close()
+        secrets = snapshot.secrets()
         self.mappings = secrets.mappings
         self.credentials = secrets.credentials
         # It takes longer than all else that a look-up does.
-        self.fingerprint = lru_cache(FINGERPRINTS)(partial(fingerprint, secrets.key, identity))
+        self.fingerprint = lru_cache(FINGERPRINTS)(partial(fingerprint, snapshot.key, identity))
+        snapshot.close()
 
 
 class User:

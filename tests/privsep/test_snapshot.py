@@ -12,6 +12,7 @@ import sendooway
 from sendooway.config import Backend, default_mappings
 from sendooway.log import Log
 from sendooway.privsep import snapshot
+from sendooway.privsep.fingerprint import KEY_OCTETS
 from sendooway.privsep.snapshot import SnapshotError, take
 from sendooway.secret import Secret
 
@@ -34,11 +35,21 @@ def test_the_configuration_comes_with_its_mappings_one_step_away(tmp_path: Path,
     taken = take(write(tmp_path, CONFIGURATION), log)
     assert taken.configuration.user_settings.localname == "mail.moon.test"
     assert taken.configuration.auth_backend is Backend.NONE
-    direct, getmail = taken.secrets.mappings
+    direct, getmail = taken.secrets().mappings
     assert direct.argument.octets == b"*@moon.test mx.moon.test 587 alice s3cret tls"
     assert getmail.source == "getmail"
     assert str(direct.origin) == f"{tmp_path}/sendooway.conf:3"
     taken.close()
+
+
+def test_each_snapshot_has_a_key_of_its_own(tmp_path: Path, log: Log) -> None:
+    path = write(tmp_path, CONFIGURATION)
+    one, other = take(path, log), take(path, log)
+    assert len(one.key) == len(other.key) == KEY_OCTETS
+    assert one.key != other.key
+    assert one.secrets() == other.secrets()
+    for taken in (one, other):
+        taken.close()
 
 
 CREDENTIAL = "smarthostMapping = direct:* mx.moon.test 587 alice - tls,passwordFrom=credential:"
@@ -56,7 +67,7 @@ def test_the_credentials_that_its_mappings_name_come_with_it(
     write_credential(tmp_path, "moon", b"s3cret\xe4\r\nmore")
     write_credential(tmp_path, "key", b"of something else")
     taken = take(write(tmp_path, f"{CREDENTIAL}moon\n{CREDENTIAL}moon\n{CONFIGURATION}"), log)
-    assert taken.secrets.credentials == {"moon": Secret(b"s3cret\xe4")}
+    assert taken.secrets().credentials == {"moon": Secret(b"s3cret\xe4")}
     assert "no-credential" not in log_file.read_text()
     taken.close()
 
@@ -78,7 +89,7 @@ def test_a_credential_that_is_none_is_told_and_the_rest_serves(
     if octets is not None:
         write_credential(tmp_path, "sun", octets)
     taken = take(write(tmp_path, f"{CREDENTIAL}sun\n{CREDENTIAL}moon\n"), log)
-    assert taken.secrets.credentials == {"moon": Secret(b"s3cret")}
+    assert taken.secrets().credentials == {"moon": Secret(b"s3cret")}
     assert re.search(f'no-credential name=sun reason=".*{reason}', log_file.read_text())
     taken.close()
 
@@ -88,7 +99,7 @@ def test_without_systemd_there_are_no_credentials(
 ) -> None:
     monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
     taken = take(write(tmp_path, f"{CREDENTIAL}moon\n"), log)
-    assert taken.secrets.credentials == {}
+    assert taken.secrets().credentials == {}
     assert "LoadCredential=" in log_file.read_text()
     taken.close()
 
@@ -112,7 +123,7 @@ def found(backwards):
 taken = take(sys.argv[1], open_log("&2"))
 backwards = sys.argv[2].encode()
 before = found(backwards)
-secrets = taken.secrets
+secrets = taken.secrets()
 print(before, found(backwards))
 """
 
@@ -147,7 +158,7 @@ def test_nobody_can_change_it_afterwards(tmp_path: Path, log: Log) -> None:
 
 def test_defaults_serve_where_there_is_no_file(log: Log) -> None:
     taken = take("/dev/null", log)
-    assert taken.secrets.mappings == default_mappings()
+    assert taken.secrets().mappings == default_mappings()
     assert taken.configuration.user_settings.localname == os.uname().nodename
     taken.close()
 
@@ -166,7 +177,7 @@ def test_there_is_a_worker_for_each_core_unless_it_says_otherwise(
 
 def test_octets_that_are_not_utf_8_survive(tmp_path: Path, log: Log) -> None:
     taken = take(write(tmp_path, "smarthostMapping = direct:* mx 25 u p\udcff\n"), log)
-    assert taken.secrets.mappings[0].argument.octets.endswith(b"p\xff")
+    assert taken.secrets().mappings[0].argument.octets.endswith(b"p\xff")
     taken.close()
 
 
