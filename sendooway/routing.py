@@ -1,7 +1,6 @@
 """Which smarthost the mails of a session go to, and the connection there: the one at hand, one that waits in the pool,
 or a new one."""
 
-from collections.abc import Callable
 from dataclasses import replace
 
 from sendooway.early import EarlyDial, EarlyDials, Outcome
@@ -33,16 +32,16 @@ class Routing:
         agent: Agent,
         pool: Pool,
         dials: EarlyDials | None,
-        wishes: Callable[[], Wishes],
+        wishes: Wishes,
         client: Stream,
         log: Log,
     ) -> None:
-        """`wishes` are those of this moment; `dials` is None where nothing is dialled early."""
+        """`dials` is None where nothing is dialled early."""
         self._user = user
         self._agent = agent
         self._pool = pool
         self._dials = dials
-        self._wishes = wishes
+        self.wishes = wishes  # for what is dialled from now on
         self._client = client
         self._log = log
         self._early: EarlyDial | None = None
@@ -52,7 +51,7 @@ class Routing:
     def dial_early(self) -> None:
         """No mail has begun yet, but will."""
         if self._dials is not None:
-            self._early = self._dials.begin(self._user, self._agent, self._wishes(), self._log)
+            self._early = self._dials.begin(self._user, self._agent, self.wishes, self._log)
 
     def reach(self, sender: str) -> Smarthost:
         """The smarthost of this sender, ready for a mail. It stays at hand. Raises NoRoute, AgentError, Stopping."""
@@ -82,7 +81,7 @@ class Routing:
         # RSET is asked even where no mail is left to forget: its answer proves that the connection is in step.
         smarthost.in_mail = True
         try:
-            usable = smarthost.reset(self._wishes())
+            usable = smarthost.reset(self.wishes)
         except Stopping:
             usable = False
         mails = smarthost.mails  # somebody else's, once it is kept
@@ -99,7 +98,7 @@ class Routing:
 
     def _ready(self) -> Smarthost | None:
         """The smarthost at hand, if it takes one more mail; else it is quit, and none is at hand."""
-        if self._at_hand is not None and not self._at_hand.reset(self._wishes()):
+        if self._at_hand is not None and not self._at_hand.reset(self.wishes):
             # Not to be asked again: the reply that it owes us would be taken for another one.
             self._at_hand.quit()
             self._at_hand = None
@@ -128,7 +127,7 @@ class Routing:
 
     def _connect(self, account: AccountFound, sender: str) -> Smarthost:
         try:
-            wishes = self._trusting(self._agent.take_ca()) if account.own_ca else self._wishes()
+            wishes = self._trusting(self._agent.take_ca()) if account.own_ca else self.wishes
             return connect(account, wishes, self._agent, self._log, self._client.stop)
         except SmarthostError as error:
             # The words of replies to AUTH stay out of the log: there are servers that repeat the password.
@@ -154,7 +153,7 @@ class Routing:
     def _trusting(self, ca: bytes | None) -> Wishes:
         """As for any smarthost, but with other trusted certificates. Raises SmarthostError if there are none in it."""
         try:
-            return replace(self._wishes(), context=tls.client_context(ca or b""))
+            return replace(self.wishes, context=tls.client_context(ca or b""))
         except tls.TlsError as error:
             raise SmarthostError(Stage.TLS, str(error)) from error
 

@@ -353,14 +353,14 @@ class Session:
         self._limits = _limits(done.timeout)
         self._log = self._log.bind(user=done.user)
         pool, dials = self._proxy.pool, self._proxy.early
-        self._routing = Routing(done.user, self._agent, pool, dials, self._wishes, self._client, self._log)
+        self._routing = Routing(done.user, self._agent, pool, dials, self._wishes(), self._client, self._log)
         self._server.login_succeeded()
         self._tell_login()
         self._expect_mail()
         return self._routing
 
     def _wishes(self) -> Wishes:
-        """For smarthosts, as of now: the client may say EHLO again."""
+        """For smarthosts, as of now."""
         assert self._user is not None
         name = self._server.client_name if self._user.clone_ehlo else ""
         return Wishes(
@@ -398,6 +398,7 @@ class Session:
         assert self._user is not None
         assert self._routing is not None
         begun = monotonic()
+        self._routing.wishes = self._wishes()  # the client may have said EHLO again
         try:
             smarthost = self._routing.reach(mail.address)
         except NoRoute as none:

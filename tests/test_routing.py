@@ -51,7 +51,7 @@ def rig(tmp_path: Path) -> Iterator[Rig]:
         client, sock = socket.socketpair()
         wishes = Wishes("proxy.test", None, ssl.create_default_context())
         stream = Stream(SocketTransport(sock))
-        routing = Routing("alice", Agent(ours, 0.0), pool, None, lambda: wishes, stream, log)
+        routing = Routing("alice", Agent(ours, 0.0), pool, None, wishes, stream, log)
         for close in (ours.close, channel.close, client.close, sock.close, log.close, pool.close, routing.cut):
             stack.callback(close)
         yield Rig(routing, channel, tmp_path / "log")

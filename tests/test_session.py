@@ -1,5 +1,6 @@
 """A session where the test plays client, monitor and agent: what real processes show only now and then."""
 
+import gc
 import os
 import select
 import socket
@@ -75,8 +76,8 @@ def rig(tmp_path: Path) -> Iterator[Rig]:
         stop=stopped,
         early=early,
     )
-    session = Session(proxy, Stream(SocketTransport(ours), stopped), Peer("", local=True))
-    yield Rig(session, client, monitor, stop, early, tmp_path / "log")
+    stream = Stream(SocketTransport(ours), stopped)
+    yield Rig(Session(proxy, stream, Peer("", local=True)), client, monitor, stop, early, tmp_path / "log")
     for closable in (pool, log, client, ours, monitor, asked):
         closable.close()
     os.close(stopped)
@@ -125,6 +126,31 @@ def test_with_an_own_file_of_certificates_that_has_none_one_logs_in_and_trusts_n
     assert rig.session.run() is None
     assert rig.heard() == [b"220", b"235", b"250", b"221"]
     agent.close()
+
+
+# What it leaves behind
+
+
+def test_of_a_session_that_is_over_nothing_waits_for_the_garbage_collector(rig: Rig) -> None:
+    with ScriptedSmarthost() as smarthost:
+        account = AccountFound(0, "rc:1", "", "127.0.0.1", smarthost.port, "none", True, b"alice at moon")
+        rig.say(b"EHLO client.test\r\nAUTH PLAIN AHgAeA==\r\n" + MAIL + b"Hello\r\n.\r\nNO\r\nQUIT\r\n")
+        gc.collect()
+        gc.disable()
+        assert rig.session.run() is not None
+        agent = rig.agent()
+        for answer in (DONE, account):
+            agent.send(answer)
+        assert rig.session.run() is None
+    del rig.session
+    gc.set_debug(gc.DEBUG_SAVEALL)
+    gc.collect()
+    left = {type(each) for each in gc.garbage if type(each).__module__.startswith("sendooway.")}
+    gc.set_debug(0)
+    gc.garbage.clear()
+    gc.enable()
+    agent.close()
+    assert left == set()
 
 
 # Dialling early

@@ -4,6 +4,7 @@ The server answers what concerns itself: greeting, EHLO, STARTTLS, AUTH, and eve
 session's: it looks up the account, and the relay speaks until that mail is done.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from sendooway.smtp import command as commands
@@ -87,21 +88,6 @@ class Server:
         self._failed_logins = 0
         self.logged_in = False
         self.client_name = ""  # as EHLO or HELO told it
-        self._answers = {
-            "EHLO": self._ehlo,
-            "HELO": self._helo,
-            "STARTTLS": self._starttls,
-            "AUTH": self._auth,
-            "MAIL": self._mail,
-            "RCPT": self._out_of_sequence,
-            "DATA": self._out_of_sequence,
-            "BDAT": self._bdat,
-            "RSET": self._rset,
-            "NOOP": self._noop,
-            "HELP": self._help,
-            "VRFY": self._vrfy,
-            "QUIT": self._quit,
-        }
 
     def greeting(self) -> Reply:
         return reply(220, "", f"{self._policy.localname} ESMTP Sendooway")
@@ -116,10 +102,10 @@ class Server:
             return self.fault(reply(error.code, error.enhanced, error.text))
 
     def _answer(self, command: Command) -> Decision:
-        answer = self._answers.get(command.verb)
+        answer = _ANSWERS.get(command.verb)
         if answer is None:
             raise CommandError(502, "5.5.1", "Command not implemented")
-        return answer(command.argument)
+        return answer(self, command.argument)
 
     def fault(self, refusal: Reply) -> Decision:
         """Refuses with this reply and counts it: one mistake too many ends the connection."""
@@ -244,6 +230,23 @@ class Server:
     def _quit(self, argument: str) -> Decision:
         _no_argument(argument)
         return Close(reply(221, "2.0.0", f"{self._policy.localname} Bye"))
+
+
+_ANSWERS: dict[str, Callable[[Server, str], Decision]] = {
+    "EHLO": Server._ehlo,
+    "HELO": Server._helo,
+    "STARTTLS": Server._starttls,
+    "AUTH": Server._auth,
+    "MAIL": Server._mail,
+    "RCPT": Server._out_of_sequence,
+    "DATA": Server._out_of_sequence,
+    "BDAT": Server._bdat,
+    "RSET": Server._rset,
+    "NOOP": Server._noop,
+    "HELP": Server._help,
+    "VRFY": Server._vrfy,
+    "QUIT": Server._quit,
+}
 
 
 def too_many_errors(localname: str) -> Reply:
