@@ -13,6 +13,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from selectors import EVENT_READ, BaseSelector
@@ -40,7 +41,8 @@ _DATABASES = ("/etc/passwd", "/etc/group")
 
 @dataclass(eq=False)
 class _Session:
-    """`elsewhere`: its client is on another machine. `bound`: to its agent, which has the tickets of its login.
+    """`elsewhere`: its client is on another machine. `bound`: it ends with its agent, which has the tickets of its
+    login, or because its proxy has ended.
 
     `waiting` is the end of the channel to its next agent, where the proxy has heard of the end of this one before us.
     """
@@ -209,11 +211,7 @@ class Acting:
     def _hear(self, agent: _Agent, channel: Channel, log: Log) -> None:
         """It belongs to its user, who is not trusted."""
         try:
-            message = channel.receive(frozenset({SessionOver}), 0.0)
-            assert isinstance(message, SessionOver)
-            session = agent.sessions.pop(message.session, None)
-            if session is None:
-                raise ProtocolError("a SessionOver of a session that is not there")
+            self._end_session(agent, channel)
         except ProtocolError as error:
             log.error("agent-misbehaves", process=agent.pid, user=agent.identity.name, reason=str(error))
             os.kill(agent.pid, signal.SIGKILL)
@@ -223,11 +221,19 @@ class Acting:
         except TimeoutError:
             pass  # what was there to hear has gone with another channel, which had this descriptor a moment ago
         else:
-            session.wait(None)
-            self._of_session.pop(session.visit, None)
             if not agent.sessions and not agent.retired:
                 agent.idle_since = self._clock()
                 self._idle[agent.pid] = agent
+
+    def _end_session(self, agent: _Agent, channel: Channel) -> None:
+        """Hear which session is over. Raises what Channel.receive raises."""
+        message = channel.receive(frozenset({SessionOver}), 0.0)
+        assert isinstance(message, SessionOver)
+        session = agent.sessions.pop(message.session, None)
+        if session is None:
+            raise ProtocolError("a SessionOver of a session that is not there")
+        session.wait(None)
+        self._of_session.pop(session.visit, None)
 
     def _close(self, agent: _Agent) -> None:
         agent.retired = True
@@ -253,6 +259,10 @@ class Acting:
         agent = self._agents.pop(pid, None)
         if agent is None:
             return {}
+        # Its last words may be that the session is over because of which it has ended.
+        with suppress(ProtocolError, ChannelClosed, TimeoutError):
+            while agent.channel is not None:
+                self._end_session(agent, agent.channel)
         self._close(agent)
         of_user = self._of_user[agent.identity.name]
         of_user.remove(agent)
@@ -260,7 +270,6 @@ class Acting:
             del self._of_user[agent.identity.name]
         for session in agent.sessions.values():
             self._of_session.pop(session.visit, None)
-            # Of one that ended because of a session, that is not among them any more.
             if not session.bound:
                 until = self._clock() + ORPHAN_SECONDS
                 self._orphans[session.visit] = Orphan(agent.identity, agent.snapshot, session.elsewhere, until)
@@ -271,3 +280,9 @@ class Acting:
     def proxy_buried(self, pid: int) -> None:
         """A proxy has ended, and all its sessions with it."""
         self._orphans = {visit: orphan for visit, orphan in self._orphans.items() if visit.proxy != pid}
+        for agent in self._agents.values():
+            for session in agent.sessions.values():
+                # The agent will notice, if it does not end before that.
+                if session.visit.proxy == pid:
+                    session.bound = True
+                    session.wait(None)

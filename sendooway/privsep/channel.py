@@ -77,12 +77,14 @@ class Channel:
         try:
             # Who has given us our end may have kept a copy, and take what was there a moment ago.
             how = socket.MSG_CMSG_CLOEXEC | (0 if seconds is None else socket.MSG_DONTWAIT)
-            # One octet more than allowed, so that a datagram too long is seen and not cut.
-            octets, ancillary, flags, _ = self._socket.recvmsg(SIZE_LIMIT + 1, space, how)
+            try:
+                # One octet more than allowed, so that a datagram too long is seen and not cut.
+                octets, ancillary, flags, _ = self._socket.recvmsg(SIZE_LIMIT + 1, space, how)
+            except ConnectionResetError:
+                # The peer has closed its end before it read all. That is told once, and before what it has sent.
+                octets, ancillary, flags, _ = self._socket.recvmsg(SIZE_LIMIT + 1, space, how)
         except BlockingIOError:
             raise TimeoutError("timed out") from None
-        except ConnectionResetError:
-            raise ChannelClosed from None
         descriptors = _parse_rights(ancillary)
         try:
             if flags & socket.MSG_CTRUNC and len(descriptors) < limit:

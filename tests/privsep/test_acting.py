@@ -381,3 +381,35 @@ def test_so_many_orphans_are_known_and_the_oldest_are_forgotten(
         office.acting.buried(pid)
     assert office.acting.adopt(Visit("1-0", "192.0.2.7", PROXY)) is None
     assert office.acting.adopt(Visit("2-0", "192.0.2.7", PROXY)) is not None
+
+
+def test_what_an_agent_has_said_before_its_end_is_heard(office: Office) -> None:
+    office.begin(1)
+    office.give()
+    office.ends[1].send(SessionOver("1-0"))
+    office.ends[1].close()
+    assert [visit.session for visit in office.acting.buried(1)] == ["given-0"]
+    assert office.acting.sessions_from_elsewhere("alice") == 1
+
+
+@pytest.mark.parametrize("said", [SessionOver("no-such"), LookUp("a@b")])
+def test_what_it_may_not_say_changes_nothing_then(
+    office: Office, said: Message, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(os, "kill")  # its number may be another's
+    office.begin(1)
+    office.ends[1].send(said)
+    assert [visit.session for visit in office.acting.buried(1)] == ["1-0"]
+
+
+def test_no_session_outlives_its_proxy_in_an_agent_that_ends_later(office: Office) -> None:
+    office.begin(1)
+    with channels() as (asking, theirs):
+        visit = Visit("1-0", "192.0.2.7", PROXY)
+        assert office.acting.wait(visit, theirs)
+        office.acting.proxy_buried(PROXY)
+        with pytest.raises(ChannelClosed):
+            asking.receive(frozenset(), 0.0)
+    office.acting.buried(1)
+    assert office.acting.sessions_from_elsewhere("alice") == 0
+    assert office.acting.adopt(visit) is None

@@ -163,6 +163,16 @@ def test_an_end_closed_before_it_read_its_messages_is_closed(ends: tuple[Channel
         other.receive(LOOK_UP, 1)
 
 
+def test_what_was_sent_before_that_arrives(ends: tuple[Channel, Channel]) -> None:
+    one, other = ends
+    other.send(LookUp("unread"))
+    one.send(LookUp("last"))
+    one.close()
+    assert other.receive(LOOK_UP, 1) == LookUp("last")
+    with pytest.raises(ChannelClosed):
+        other.receive(LOOK_UP, 1)
+
+
 def test_a_peer_that_takes_nothing_is_waited_for_only_so_long(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(channels, "_SEND_LIMIT", struct.pack("@ll", 0, 10_000))
     one, other = channels.pair()
