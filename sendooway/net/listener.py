@@ -48,9 +48,7 @@ def _kernel_has_ipv6() -> bool:
     try:
         socket.socket(socket.AF_INET6, socket.SOCK_STREAM).close()
     except OSError as error:
-        if error.errno == errno.EAFNOSUPPORT:
-            return False
-        raise
+        return error.errno != errno.EAFNOSUPPORT
     return os.path.exists("/proc/net/if_inet6")
 
 
@@ -68,23 +66,27 @@ def _bind_address(family: socket.AddressFamily, address: str, port: int) -> sock
 def _bind_path(path: str) -> socket.socket:
     """A socket that a dead server left behind is replaced; a live one is an error."""
     try:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-            probe.connect(path)
-    except FileNotFoundError:
-        pass
-    except ConnectionRefusedError:
-        if stat.S_ISSOCK(os.lstat(path).st_mode):
-            os.unlink(path)
-    except OSError as error:
-        raise ListenError(f"cannot listen on unix:{path}: {error.strerror}") from error
-    else:
-        raise ListenError(f"cannot listen on unix:{path}: another server does")
-    try:
+        if _is_alive(path):
+            raise ListenError(f"cannot listen on unix:{path}: another server does")
         sock = _listen(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM), path)
         os.chmod(path, 0o666)  # noqa: S103, since the login decides who may log in
     except OSError as error:
         raise ListenError(f"cannot listen on unix:{path}: {error.strerror}") from error
     return sock
+
+
+def _is_alive(path: str) -> bool:
+    """Whether a server listens there. The socket of a dead one is removed. Raises OSError."""
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+            probe.connect(path)
+    except FileNotFoundError:
+        return False
+    except ConnectionRefusedError:
+        if stat.S_ISSOCK(os.lstat(path).st_mode):
+            os.unlink(path)
+        return False
+    return True
 
 
 def _listen(sock: socket.socket, address: Any) -> socket.socket:

@@ -1,5 +1,5 @@
+import errno
 import os
-import resource
 import select
 import socket
 import threading
@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from servers.processes import PATIENCE, wait_until
+from shortage import few_descriptors, leave_descriptors
 
 from sendooway.config import Configuration, Listen, UserSettings
 from sendooway.log import open_log
@@ -52,6 +53,27 @@ def test_a_socket_left_by_a_dead_server_is_replaced_and_a_live_one_is_an_error(t
     with pytest.raises(ListenError, match="another server does"):
         bind(listen)
     live.close()
+
+
+def test_a_socket_that_may_not_be_removed_is_an_error_naming_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listen = Listen(path=str(tmp_path / "submission"))
+    (dead,) = bind(listen)
+    dead.close()
+
+    def fail(path: str) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(os, "unlink", fail)
+    with pytest.raises(ListenError, match="submission: Permission denied"):
+        bind(listen)
+
+
+@pytest.mark.parametrize("room", [0, 1])
+def test_without_descriptors_for_all_sockets_there_are_none(room: int) -> None:
+    with few_descriptors(room), pytest.raises(ListenError, match="Too many open files"):
+        bind(Listen())
 
 
 def test_a_file_that_is_no_socket_is_not_replaced(tmp_path: Path) -> None:
@@ -295,13 +317,6 @@ def test_without_descriptors_a_client_is_told_and_nothing_spins(tmp_path: Path) 
     assert os.waitpid(pid, 0)[1] == 0
     woken.close()
     wake.close()
-
-
-def leave_descriptors(number: int) -> None:
-    """Lower this process's limit so that there are so many left."""
-    used = set(map(int, os.listdir("/proc/self/fd")))
-    free = [descriptor for descriptor in range(max(used) + number + 2) if descriptor not in used]
-    resource.setrlimit(resource.RLIMIT_NOFILE, (free[number], free[number]))
 
 
 def is_served(address: tuple[str, int]) -> bool:
