@@ -83,20 +83,31 @@ def _secret(text: str) -> Secret:
 
 
 def take(path: str, log: Log) -> Snapshot:
-    """Let a short-lived process read the configuration. Raises SnapshotError; warnings go to the log."""
+    """Let a short-lived process read the configuration. Raises SnapshotError, and OSError where the system is short of
+    something; warnings go to the log."""
     memory = allocate()
+    try:
+        return _take(path, memory, log)
+    except (SnapshotError, OSError):
+        os.close(memory)
+        raise
+
+
+def _take(path: str, memory: int, log: Log) -> Snapshot:
     reading, writing = os.pipe()
 
     def run() -> int:
         return 0 if publish(path, memory, writing, log) else os.EX_CONFIG
 
-    pid = process.start("sendooway [configuration]", run, (memory, writing), log)
-    os.close(writing)
+    try:
+        pid = process.start("sendooway [configuration]", run, (memory, writing), log)
+    except OSError:
+        os.close(reading)
+        raise
+    finally:
+        os.close(writing)
     try:
         return receive(path, memory, reading)
-    except SnapshotError:
-        os.close(memory)
-        raise
     finally:
         os.waitpid(pid, 0)
 

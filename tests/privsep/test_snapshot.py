@@ -1,5 +1,6 @@
 """The configuration reaches those who need it, its passwords only those who may have them."""
 
+import errno
 import os
 import re
 import subprocess
@@ -7,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from shortage import few_descriptors
 
 import sendooway
 from sendooway.config import Backend, default_mappings
@@ -237,3 +239,25 @@ def test_where_gssapi_is_not_wanted_nothing_is_missing(tmp_path: Path, log: Log,
     assert taken.configuration.auth_mechanisms == ("LOGIN",)
     taken.close()
     assert not log_file.exists() or "no-gssapi" not in log_file.read_text()
+
+
+def test_without_room_for_a_process_nothing_stays_open(
+    tmp_path: Path, log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail() -> int:
+        raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+    monkeypatch.setattr(os, "fork", fail)
+    before = os.listdir("/proc/self/fd")
+    with pytest.raises(BlockingIOError):
+        take(write(tmp_path, CONFIGURATION), log)
+    assert os.listdir("/proc/self/fd") == before
+
+
+def test_without_room_for_a_pipe_nothing_stays_open(tmp_path: Path, log: Log) -> None:
+    path = write(tmp_path, CONFIGURATION)
+    before = os.listdir("/proc/self/fd")
+    for room in (0, 1, 2):
+        with few_descriptors(room), pytest.raises(OSError, match="Too many open files"):
+            take(path, log)
+    assert os.listdir("/proc/self/fd") == before
