@@ -57,6 +57,9 @@ def peer_address(descriptor: int) -> str | None:
     try:
         if sock.family not in (socket.AF_INET, socket.AF_INET6):
             return LOCAL
+        # A datagram socket has whatever other end its owner names, though nobody there has ever heard of it.
+        if sock.type != socket.SOCK_STREAM:
+            return None
         address = str(sock.getpeername()[0])
     except OSError:
         return None

@@ -30,6 +30,13 @@ def unconnected() -> int:
     return socket.socket().detach()
 
 
+def datagrams() -> int:
+    """The other end need not be there, so that it can be anybody."""
+    sock = socket.socket(type=socket.SOCK_DGRAM)
+    sock.connect(("127.0.0.1", 9))
+    return sock.detach()
+
+
 def open_descriptors() -> list[str]:
     return os.listdir("/proc/self/fd")
 
@@ -155,7 +162,10 @@ def test_a_balancer_that_is_gone_is_no_fault_of_the_proxys() -> None:
     os.close(descriptor)
 
 
-@pytest.mark.parametrize(("make", "address"), [(pipe, LOCAL), (stream, LOCAL), (seqpacket, LOCAL), (unconnected, None)])
+@pytest.mark.parametrize(
+    ("make", "address"),
+    [(pipe, LOCAL), (stream, LOCAL), (seqpacket, LOCAL), (unconnected, None), (datagrams, None)],
+)
 def test_where_there_is_no_network_or_nobody(make: Callable[[], int], address: str | None) -> None:
     descriptor = make()
     assert peer_address(descriptor) == address
