@@ -250,7 +250,7 @@ def was_rotated(log: Log, destination: str | None) -> bool:
         return False
     try:
         return not os.path.samestat(os.stat(str(destination)), os.fstat(log.descriptors()[0]))
-    except FileNotFoundError:
+    except OSError:
         return True
 
 

@@ -156,6 +156,7 @@ def test_a_file_that_was_rotated_away_is_noticed(path: Path, log: Log) -> None:
     assert not was_rotated(log, str(path))
     assert not was_rotated(log, None)
     assert not was_rotated(log, "&2")
+    assert was_rotated(log, f"{path}/log")  # its folder has been replaced
     path.rename(path.with_suffix(".1"))
     assert was_rotated(log, str(path))
     path.touch()
