@@ -279,6 +279,7 @@ class _Doors:
             visit.start()
         except RuntimeError as error:
             self.log.error("no-thread", reason=str(error))
+            self.refuse(sock, listen)
             visit.end()
 
     def _source(self, address: Any) -> str:

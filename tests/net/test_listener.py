@@ -345,7 +345,7 @@ def test_a_source_is_an_address_or_what_one_host_can_have_of_them(address: str, 
     assert source(address) == source(same) != source("2001:db8:0:1::1")
 
 
-def test_a_place_is_free_again_where_no_thread_could_be_started(
+def test_where_no_thread_can_be_started_a_client_is_told_and_its_place_is_free_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with serving(greet, tmp_path / "log", replace(DEFAULTS, max_sessions=1)) as address:
@@ -353,7 +353,7 @@ def test_a_place_is_free_again_where_no_thread_could_be_started(
             poor.setattr(Threads, "start", no_room)
             for _ in range(2):
                 with socket.create_connection(address, PATIENCE) as client:
-                    assert receive_all(client) == b""
+                    assert receive_all(client) == b"full"
         with socket.create_connection(address, PATIENCE) as client:
             assert receive_all(client) == b"hello"
 
