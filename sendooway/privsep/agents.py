@@ -266,7 +266,8 @@ class Agents:
             self._acting.give(identity, snapshot, visit, mechanism, descriptor, elsewhere=elsewhere)
             for descriptor in beside
         )
-        self._visits[checker.pid] = ()
+        if checker.pid in self._visits:  # else it has ended
+            self._visits[checker.pid] = ()
         checker.channel.send(SessionVerdict(granted=True, given=given))
         if given:
             self._free_or_forget(checker)

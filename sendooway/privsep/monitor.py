@@ -75,6 +75,11 @@ class _Generation:
         """For people who look at the service manager."""
         return f"{self._serving()} of {self.snapshot.configuration.workers} proxies serve"
 
+    def leave(self, keep: sockets.ByPlace) -> None:
+        """Listen no more, but for the sockets to keep, which others have, too."""
+        listeners, self.listeners = self.listeners, []
+        sockets.close(listeners, keep)
+
     def close(self) -> None:
         self.snapshot.close()
         self.log.close()
@@ -122,7 +127,7 @@ class Monitor:
         self._children = kernel.Children()
         self._reload = False
         self._stop_at: float | None = None
-        self._crashes = 0
+        self._pause = 0.0  # before the next start of a proxy
         self._next_start = 0.0
         self._status = 0
 
@@ -213,13 +218,13 @@ class Monitor:
         """The candidate's proxies are all ready: now the old ones need not accept connections any more."""
         old, self._current, self._candidate = self._current, self._candidate, None
         assert self._current is not None
-        self._crashes = 0
+        self._pause = 0.0
         self._manager.ready(self._current.describe())
         if old is None:
             self._current.log.event("ready", proxies=len(self._current.proxies))
             return
         self._current.log.event("reloaded", proxies=len(self._current.proxies))
-        sockets.close(old.listeners, self._current_sockets())
+        old.leave(self._current_sockets())
         for pid in old.proxies:
             os.kill(pid, signal.SIGUSR1)
         self._draining.append(old)
@@ -230,7 +235,7 @@ class Monitor:
         assert failed is not None
         for pid in failed.proxies:
             os.kill(pid, signal.SIGKILL)
-        sockets.close(failed.listeners, self._current_sockets())
+        failed.leave(self._current_sockets())
         if self._current is None:
             failed.log.error("start-failed", reason=reason)
             self._manager.status(reason)
@@ -254,11 +259,15 @@ class Monitor:
         """The same configuration, and new proxies that write to the new file: the old one will be removed some day."""
         try:
             log = _open(self._options.log)
-        except StartError as error:
+            try:
+                same = replace(current.snapshot, memory=os.dup(current.snapshot.memory))
+            except OSError:
+                log.close()
+                raise
+        except (StartError, OSError) as error:
             current.log.error("log-not-renewed", reason=str(error))
             return
         log.error("reload-refused", reason=reason)
-        same = replace(current.snapshot, memory=os.dup(current.snapshot.memory))
         self._start(_Generation(same, log, current.listeners))
 
     def _refuse_reload(self, current: _Generation, reason: str) -> None:
@@ -333,9 +342,10 @@ class Monitor:
         else:
             generation.log.error("proxy-ended", process=proxy.pid, status=status)
             self._manager.status(generation.describe())
-            self._crashes = 0 if time.monotonic() - proxy.born > STEADY_SECONDS else self._crashes + 1
-            pause = min(FIRST_PAUSE * 2 ** (self._crashes - 1), LONGEST_PAUSE) if self._crashes else 0.0
-            self._next_start = time.monotonic() + pause
+            now = time.monotonic()
+            steady = now - proxy.born > STEADY_SECONDS
+            self._pause = 0.0 if steady else min(max(FIRST_PAUSE, 2 * self._pause), LONGEST_PAUSE)
+            self._next_start = now + self._pause
 
     # What happens
 
@@ -396,7 +406,7 @@ class Monitor:
         self._manager.stopping("waits for its sessions to end")
         for generation in self._generations():
             generation.log.event("stopping")
-            sockets.close(generation.listeners, {})
+            generation.leave({})
             for pid in generation.proxies:
                 os.kill(pid, signal.SIGTERM)
 
@@ -446,10 +456,11 @@ class Monitor:
             due.append(self._stop_at)
         elif self._candidate is not None:
             due.append(self._candidate.deadline)
-        if self._current is not None and len(self._current.proxies) < self._current.snapshot.configuration.workers:
-            due.append(self._next_start)
-        if self._stop_at is None and self._shows_life():
-            due.append(self._next_sign)
+        if self._stop_at is None and self._current is not None:
+            if len(self._current.proxies) < self._current.snapshot.configuration.workers:
+                due.append(self._next_start)
+            if self._shows_life():
+                due.append(self._next_sign)
         return max(0.0, min(due) - time.monotonic()) if due else None
 
 

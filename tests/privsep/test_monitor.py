@@ -8,7 +8,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ from sendooway.privsep.messages import (
     AgentWanted,
     CheckEnded,
     CheckPassed,
+    CheckWanted,
     LookUp,
     Message,
     ProxyReady,
@@ -66,6 +67,7 @@ def obedient_proxy(
             return 0
         case "stays":
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     monitor.send(ProxyReady())
     kept: list[Agent] = []
     while True:
@@ -222,6 +224,24 @@ def test_proxies_that_die_again_and_again_are_started_ever_more_slowly(start: St
         monitor.ask("die")
     monitor.ask("pid")
     assert time.monotonic() - begin >= 0.25 + 0.5 + 1.0
+
+
+def test_they_are_started_however_often_they_die(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def mortal_proxy(
+        configuration: Configuration, listeners: Sequence[tuple[socket.socket, Listen]], monitor: Channel, log: Log
+    ) -> int:
+        monitor.send(ProxyReady())
+        if not (tmp_path / "ready").exists():
+            signal.pause()
+        return 1
+
+    monkeypatch.setattr(monitors, "LONGEST_PAUSE", 0.0)
+    with closing(RunningMonitor(tmp_path, "", mortal_proxy)) as monitor:
+        monitor.wait_for_log("ready")
+        (tmp_path / "ready").touch()
+        (proxy,) = monitor.children()
+        os.kill(proxy, signal.SIGKILL)
+        wait_until(lambda: monitor.log.count("proxy-ended") > 1100, "the end of so many")
 
 
 def test_a_proxy_has_nothing_of_the_monitor_s_but_its_sockets_and_the_log(start: Start) -> None:
@@ -520,6 +540,27 @@ def test_what_an_agent_has_said_before_its_end_kills_nobody_who_has_its_number_n
     assert is_running(int(monitor.ask("pid")))
 
 
+def test_an_agent_that_has_ended_before_its_last_words_are_heard_takes_no_place(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def end_early(*arguments: Any) -> int:
+        os.kill(os.getppid(), signal.SIGSTOP)
+        arguments[5].send(CheckWanted(ME))  # and its end has been heard of before the next
+        arguments[5].send(CheckPassed(ME, os.getuid(), os.getgid(), "/", "PLAIN"))
+        return 0
+
+    monkeypatch.setattr(agent, "run", end_early)
+    monitor = start()
+    monitor.ask("pid")
+    asking = threading.Thread(target=monitor.ask, args=("agents 1",))
+    asking.start()
+    wait_until(lambda: not all(map(is_running, monitor.children())), "the end of the agent")
+    os.kill(monitor.pid, signal.SIGCONT)
+    asking.join()
+    os.kill(monitor.pid, signal.SIGTERM)
+    assert monitor.status() == 0  # it sends a signal to all that it knows of
+
+
 def test_an_agent_that_is_killed_is_told_of_and_frees_its_place(start: Start) -> None:
     monitor = start("maxUnauthenticated = 1")
     assert monitor.ask("agents 1") == "[True]"
@@ -621,6 +662,56 @@ def test_a_log_that_was_rotated_away_is_opened_anew_also_if_the_configuration_is
     wait_until(lambda: monitor.ask("pid") != pid, "a proxy with the new log")
     assert monitor.ask("name") == "old"
     assert f"{tmp_path}/log'" in monitor.ask("descriptors")
+
+
+def test_without_room_the_log_is_not_opened_anew_and_all_goes_on(start: Start, tmp_path: Path) -> None:
+    monitor = start()
+    descriptors = lowest_free(monitor)
+    before = os.listdir(f"/proc/{monitor.pid}/fd")
+    (tmp_path / "log").rename(tmp_path / "log.1")
+    with no_room(monitor, descriptors + 1):
+        os.kill(monitor.pid, signal.SIGHUP)
+        wait_until(lambda: "log-not-renewed" in (tmp_path / "log.1").read_text(), "the reason")
+    assert os.listdir(f"/proc/{monitor.pid}/fd") == before
+    monitor.reload("localname = new")
+    wait_until(lambda: monitor.ask("name") == "new", "the new proxy")
+
+
+def test_what_is_not_its_socket_any_more_is_left_alone(
+    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(monitors, "STOP_SECONDS", 0.2)
+    more = tmp_path / "more"
+    monitor = start(f"localname = stays\nlisten = unix:{more}")
+    monitor.wait_for_log("ready")
+    monitor.reload("")
+    monitor.wait_for_log("reloaded")
+    wait_until(lambda: not more.exists(), "the end of the socket")
+    more.touch()
+    os.unlink(monitor.path)
+    os.mkdir(monitor.path)
+    os.kill(monitor.pid, signal.SIGTERM)
+    assert monitor.status() == 0
+    assert more.exists()
+
+
+def test_while_it_waits_for_sessions_to_end_it_does_nothing(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(monitors, "STOP_SECONDS", 1.0)
+    monitor = start("localname = stays\nworkers = 2")
+    monitor.wait_for_log("ready")
+    os.kill(monitor.pid, signal.SIGTERM)
+    monitor.wait_for_log("stopping")
+    os.kill(monitor.children()[0], signal.SIGKILL)
+    wait_until(lambda: len(monitor.children()) == 1, "the end of a proxy")
+    before = ticks_at_work(monitor.pid)
+    time.sleep(0.3)
+    assert ticks_at_work(monitor.pid) - before < 10
+
+
+def ticks_at_work(pid: int) -> int:
+    """In its own code and in the kernel, in hundredths of a second."""
+    # The name in brackets may have spaces.
+    return sum(map(int, Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]))
 
 
 def test_a_proxy_that_does_not_stop_is_killed_in_the_end(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
