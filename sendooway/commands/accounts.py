@@ -1,6 +1,5 @@
 """`sendooway accounts`: every identity that the user's files give."""
 
-import json
 import os
 import sys
 from collections.abc import Sequence
@@ -11,8 +10,9 @@ from sendooway.accounts.account import Account, Credentials, Origin, Unusable
 from sendooway.accounts.entry import Entry, Problem, Retriever
 from sendooway.auth.identity import Identity
 from sendooway.commands.command_line import CommandLine, Syntax
+from sendooway.commands.output import show, show_json, terminal
 from sendooway.commands.reading import Reading, missing, missing_password, problems, read_all
-from sendooway.commands.situation import Situation, show, survey, terminal, tilde, who_asks
+from sendooway.commands.situation import Situation, survey, tilde, who_asks
 from sendooway.commands.table import Cell, Colour, Terminal, paragraph, printable, table, warnings
 from sendooway.config import Mapping
 from sendooway.options import UsageError
@@ -57,8 +57,7 @@ def run(line: CommandLine) -> int:
     told = problems(readings, situation)
     if line.has("json"):
         objects = as_objects(readings, situation.passwords, secrets=line.has("show-secrets"))
-        show([json.dumps(objects, indent=2)])
-        show([printable(f"warning: {text}") for text in (*situation.notes, *told)], sys.stderr)
+        show_json(objects, (*situation.notes, *told))
     else:
         show(as_text(situation, readings, told, terminal(sys.stdout)))
     show([printable(error) for error in errors], sys.stderr)

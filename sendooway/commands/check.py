@@ -1,6 +1,5 @@
 """`sendooway check`: try each account out, all of them side by side, without sending a mail."""
 
-import json
 import os
 import sys
 from collections.abc import Sequence
@@ -13,8 +12,9 @@ from sendooway.accounts.lookup import expand
 from sendooway.auth.identity import Identity
 from sendooway.commands.command_line import CommandLine, Syntax
 from sendooway.commands.explain import explain
+from sendooway.commands.output import show, show_json, terminal
 from sendooway.commands.reading import Reading, read_all
-from sendooway.commands.situation import Situation, show, survey, terminal, tilde, who_asks
+from sendooway.commands.situation import Situation, survey, tilde, who_asks
 from sendooway.commands.table import Cell, Colour, Terminal, marked, printable, table, warnings
 from sendooway.commands.trial import Phase, Results, Verdict, Way, try_out
 from sendooway.net.together import together
@@ -72,8 +72,7 @@ def run(line: CommandLine) -> int:
     errors = [] if line.arguments else [str(reading.error) for reading in readings if reading.error]
     reports = _try_all([_with_password(one, situation) for one in candidates], _way(situation))
     if line.has("json"):
-        show([json.dumps([as_object(report) for report in reports], indent=2)])
-        show([printable(f"warning: {note}") for note in situation.notes], sys.stderr)
+        show_json([as_object(report) for report in reports], situation.notes)
     else:
         show(as_text(reports, situation, terminal(sys.stdout)))
     show([printable(error) for error in errors], sys.stderr)

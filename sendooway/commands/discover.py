@@ -1,6 +1,5 @@
 """`sendooway discover`: find the smarthost of an address, and propose the lines that make an account of it."""
 
-import json
 import os
 import sys
 from collections.abc import Sequence
@@ -12,8 +11,9 @@ from sendooway.accounts.entry import Entry
 from sendooway.accounts.mailbox import address_of
 from sendooway.accounts.value import BadValue
 from sendooway.commands.command_line import CommandLine, Syntax
+from sendooway.commands.output import show, show_json, terminal
 from sendooway.commands.reading import Reading, read_all
-from sendooway.commands.situation import Situation, show, survey, terminal, tilde, who_asks
+from sendooway.commands.situation import Situation, survey, tilde, who_asks
 from sendooway.commands.stanza import Stanza, stanzas
 from sendooway.commands.table import Colour, Terminal, marked, paragraph, printable, warnings
 from sendooway.discovery.internet import Internet
@@ -66,8 +66,7 @@ def run(line: CommandLine) -> int:
         for address, finding in zip(addresses, findings, strict=True)
     ]
     if line.has("json"):
-        show([json.dumps([as_object(one) for one in discoveries], indent=2)])
-        show([printable(f"warning: {note}") for note in situation.notes], sys.stderr)
+        show_json([as_object(one) for one in discoveries], situation.notes)
     else:
         show(_all_as_text(discoveries, [] if line.arguments else bare, situation, terminal(sys.stdout)))
     if discoveries and all(finding.proposals for finding in findings):

@@ -1,6 +1,5 @@
 """`sendooway explain`: the pattern that decides which account serves a sender, and what was searched before it."""
 
-import json
 import os
 import sys
 from collections.abc import Sequence
@@ -11,8 +10,9 @@ from sendooway.accounts.account import Account, Unusable
 from sendooway.accounts.lookup import select
 from sendooway.accounts.mailbox import is_mailbox_of
 from sendooway.commands.command_line import CommandLine, Syntax
+from sendooway.commands.output import show, show_json, terminal
 from sendooway.commands.reading import Reading, missing, read_all
-from sendooway.commands.situation import Situation, show, survey, terminal, tilde, who_asks
+from sendooway.commands.situation import Situation, survey, tilde, who_asks
 from sendooway.commands.table import Colour, Terminal, marked, paragraph, printable, warnings
 from sendooway.privsep.smarthost_login import mechanisms
 
@@ -58,8 +58,7 @@ def run(line: CommandLine) -> int:
     if explanation.status == NOBODY and situation.settings.guess_accounts:
         explanation = _with_guess(explanation, address, readings)
     if line.has("json"):
-        show([json.dumps(as_object(address, explanation), indent=2)])
-        show([printable(f"warning: {note}") for note in situation.notes], sys.stderr)
+        show_json(as_object(address, explanation), situation.notes)
     else:
         show(as_text(address, explanation, situation, terminal(sys.stdout)))
     return explanation.status

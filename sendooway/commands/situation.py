@@ -1,17 +1,14 @@
-"""Who asks, with which configuration, and where the answer is shown."""
+"""Who asks, and with which configuration."""
 
 import os
 import pwd
 import ssl
-import sys
 from dataclasses import dataclass
-from typing import TextIO
 
 from sendooway.accounts.account import AccountsError, Origin
 from sendooway.accounts.lookup import expand
 from sendooway.accounts.user_file import UserFiles
 from sendooway.auth.identity import Identity
-from sendooway.commands.table import Terminal
 from sendooway.config import ConfigurationError, Mapping, Parsed, UserSettings
 from sendooway.config.file import read
 from sendooway.config.keywords import parse, parse_user_include
@@ -101,28 +98,6 @@ def _own(
         raise ConfigurationError(error.origin, "", error.reason) from None
     notes += warnings
     return settings, mappings
-
-
-def terminal(stream: TextIO) -> Terminal:
-    """How a stream shows text. COLUMNS counts for every stream, else only a terminal has a width; NO_COLOR is obeyed
-    (https://no-color.org)."""
-    is_terminal = stream.isatty()
-    coloured = is_terminal and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
-    columns = os.environ.get("COLUMNS", "")
-    if columns.isascii() and columns.isdigit() and int(columns) > 0:
-        return Terminal(int(columns), coloured)
-    try:
-        return Terminal(os.get_terminal_size(stream.fileno()).columns or None if is_terminal else None, coloured)
-    except (OSError, ValueError):
-        return Terminal(None, coloured)
-
-
-def show(lines: list[str], stream: TextIO | None = None) -> None:
-    """Print lines; what the stream's encoding lacks comes as an escape sequence. Who stops reading is not told more."""
-    stream = stream or sys.stdout
-    encoding = stream.encoding or "utf-8"
-    text = "".join(f"{line}\n" for line in lines)
-    stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
 
 
 def tilde(path: str, user: Identity) -> str:

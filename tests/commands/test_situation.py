@@ -1,6 +1,5 @@
 """Which configuration a command works with, and for whom."""
 
-import io
 import os
 from pathlib import Path
 
@@ -8,8 +7,7 @@ import pytest
 
 from sendooway.auth.identity import Identity
 from sendooway.commands import situation
-from sendooway.commands.situation import show, survey, terminal, tilde, who_asks
-from sendooway.commands.table import Terminal
+from sendooway.commands.situation import survey, tilde, who_asks
 from sendooway.config import ConfigurationError
 
 
@@ -87,41 +85,6 @@ def test_another_home_than_that_of_the_user_database_is_told(
     assert survey(str(conf), me).notes == (
         f"HOME is /elsewhere, but Sendooway looks in {me.home}, which the user database names",
     )
-
-
-class Screen(io.StringIO):
-    def isatty(self) -> bool:
-        return True
-
-
-@pytest.mark.parametrize(
-    ("environment", "stream", "expected"),
-    [
-        ({}, io.StringIO(), Terminal(None, False)),
-        ({"COLUMNS": "60"}, io.StringIO(), Terminal(60, False)),
-        ({"COLUMNS": "60", "TERM": "xterm"}, Screen(), Terminal(60, True)),
-        ({"COLUMNS": "60", "TERM": "dumb"}, Screen(), Terminal(60, False)),
-        ({"COLUMNS": "60", "NO_COLOR": "1"}, Screen(), Terminal(60, False)),
-        ({"COLUMNS": "60", "NO_COLOR": ""}, Screen(), Terminal(60, True)),
-        ({"COLUMNS": "wide"}, Screen(), Terminal(None, True)),
-        ({"COLUMNS": "0"}, io.StringIO(), Terminal(None, False)),
-    ],
-)
-def test_the_terminal_and_the_environment_say_how_to_show(
-    environment: dict[str, str], stream: io.StringIO, expected: Terminal, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("TERM", "xterm")
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
-    assert terminal(stream) == expected
-
-
-def test_what_the_streams_encoding_lacks_is_escaped() -> None:
-    octets = io.BytesIO()
-    stream = io.TextIOWrapper(octets, encoding="ascii")
-    show(["bücher"], stream)
-    stream.flush()
-    assert octets.getvalue() == b"b\\xfccher\n"
 
 
 @pytest.mark.parametrize(
