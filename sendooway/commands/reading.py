@@ -16,7 +16,7 @@ from sendooway.accounts.account import (
 from sendooway.accounts.entry import Entry, Listing, Problem
 from sendooway.accounts.lookup import list_accounts
 from sendooway.commands.situation import Situation
-from sendooway.config import Mapping, is_loopback
+from sendooway.config import Mapping, is_here
 from sendooway.privsep.password import PasswordError, Passwords
 from sendooway.secret import Secret
 
@@ -95,7 +95,7 @@ def _of_account(entry: Entry, passwords: Passwords) -> list[Problem]:
             if account.credentials is None:
                 return []
             texts = [missing_password(account.credentials, passwords)]
-            if account.security is Security.NONE and account.host != "localhost" and not is_loopback(account.host):
+            if account.security is Security.NONE and not is_here(account.host):
                 texts.append(f"the password for {account.host} crosses the network in clear; with TLS it would not")
             return [Problem(account.origin, text) for text in texts if text]
         case unusable:

@@ -1,5 +1,6 @@
 """What can be configured: the types and their defaults. How a file says it stands in `keywords`."""
 
+import re
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -173,6 +174,12 @@ def default_mappings() -> tuple[Mapping, ...]:
 def is_loopback(address: str) -> bool:
     """Whether a numeric address is this machine's own: what is said there crosses no network."""
     return address == "::1" or address.startswith("127.")
+
+
+def is_here(host: str) -> bool:
+    """Whether a host, a name or a numeric address as somebody wrote it, is this machine: what is said to it crosses no
+    network."""
+    return host.lower() == "localhost" or host == "::1" or bool(re.fullmatch(r"127(\.[0-9]+){3}", host))
 
 
 def login_possible(configuration: Configuration, listen: Listen) -> bool:

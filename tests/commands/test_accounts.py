@@ -220,6 +220,17 @@ def test_what_is_wrong_stands_below(conf: Path, rc: Path, capsys: pytest.Capture
     ]
 
 
+@pytest.mark.parametrize(
+    ("host", "told"),
+    [("localhost", False), ("LOCALHOST", False), ("127.0.0.1", False), ("127.moon.test", True), ("mx.moon.test", True)],
+)
+def test_a_password_that_crosses_the_network_in_clear_is_told(
+    host: str, told: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["accounts", "--source", f"direct:* {host} 25 me secret"]) == 0
+    assert ("crosses the network in clear" in capsys.readouterr().out) is told
+
+
 def test_a_pattern_that_stands_twice_in_a_file_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rc = tmp_path / "rc"
     account = '#sendooway:server {}.test\n#sendooway:user ""\n#sendooway:ssl\n#sendooway:address {}\n'
