@@ -1,4 +1,4 @@
-"""How it is received what a balancer tells at the beginning of a connection: whose it is."""
+"""Receives the PROXY header, with which a balancer tells at the beginning of a connection whose it is."""
 
 import select
 import socket
@@ -12,9 +12,10 @@ HEADER_SECONDS = 10.0
 
 
 def receive_told(balancer: Stream) -> str | None:
-    """Take the PROXY header from the beginning of the connection, and nothing of what follows: the address it tells.
+    """The client's address that the PROXY header tells, None as in `proxy_protocol.Header`.
 
-    Raises HeaderError where it does not come, whole and in time; Stopping.
+    Takes the header from the connection, and no octet of what follows it. Raises HeaderError where it is malformed, or
+    does not come whole within HEADER_SECONDS; Stopping.
     """
     transport = balancer.transport
     assert isinstance(transport, SocketTransport)  # nothing else has an address that could be trusted

@@ -18,5 +18,5 @@ class Deadline:
         return left
 
     def sooner(self, seconds: float) -> "Deadline":
-        """In so many seconds, or this one, if it ends before. Raises TimeoutError if it has ended."""
+        """This deadline or one `seconds` from now, whichever ends first. Raises TimeoutError if this one has ended."""
         return self if self.left() < seconds else Deadline(seconds)

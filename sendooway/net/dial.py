@@ -1,5 +1,6 @@
 """Connects to a host over IPv6 and IPv4 (RFC 8305, "happy eyeballs"), within one deadline."""
 
+import contextlib
 import errno
 import os
 import select
@@ -25,7 +26,7 @@ def dial(host: str, port: int, deadline: Deadline, stop: int | None = None) -> s
 
 
 def dial_addresses(addresses: list[Address], deadline: Deadline, stop: int | None = None) -> socket.socket:
-    """A connected socket to the first of the addresses that answers. Raises as `dial` does."""
+    """A connected socket, not blocking, to the first of the addresses that answers. Raises as `dial` does."""
     waiting = _alternate(addresses)
     trying: dict[int, socket.socket] = {}
     reason = "no address"
@@ -52,11 +53,13 @@ def dial_addresses(addresses: list[Address], deadline: Deadline, stop: int | Non
 
 def resolve(host: str, port: int, deadline: Deadline, stop: int | None = None) -> list[Address]:
     """The addresses of a host, which is a name or a numeric address. Raises as `dial` does."""
-    try:
+    with contextlib.suppress(DialError):
         return _addresses(host, port, socket.AI_NUMERICHOST)
-    except DialError:
-        pass  # a name, then
-    # getaddrinfo knows no time limit and cannot be stopped; a thread that is late is left to itself.
+    return _resolve_name(host, port, deadline, stop)
+
+
+def _resolve_name(host: str, port: int, deadline: Deadline, stop: int | None) -> list[Address]:
+    """getaddrinfo(3) has no time limit and cannot be stopped, so a thread calls it. One that is late is left alone."""
     answers: list[list[Address] | DialError] = []
     try:
         ours, theirs = socket.socketpair()

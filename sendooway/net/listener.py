@@ -3,24 +3,24 @@
 import contextlib
 import errno
 import os
-import select
 import socket
 import stat
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from sendooway.config import Configuration, Listen, is_loopback
 from sendooway.log import Log, describe
-from sendooway.net.line import Line
+from sendooway.net.parked import Parked
 from sendooway.net.pause import Pause
 from sendooway.net.places import Full, Place, Places
 from sendooway.net.threads import Threads
 from sendooway.net.trust import Trust
-from sendooway.net.waiting import Waiting
+from sendooway.net.worker_line import WorkerLine
 
 _BACKLOG = 128
-_SHORT = 200  # milliseconds to wait where the system is short of something, so that no loop spins until it has more
+_SHORT_SECONDS = 0.2  # to wait where the system is short of something, so that no loop spins until it has more
 
 
 class ListenError(Exception):
@@ -101,6 +101,8 @@ def _listen(sock: socket.socket, address: Any) -> socket.socket:
 
 
 class Conversation(Protocol):
+    """What happens on one connection. A Session is one; nothing here knows SMTP."""
+
     def run(self) -> Pause | None:
         """Until it is over (None), or until a pause: then it is to be called again, in whatever thread.
 
@@ -124,17 +126,17 @@ def serve(
 
     Other processes may do the same with the same sockets.
 
-    `begin` makes the conversation on a connection, in its thread; None: nobody is there any more. Of a connection from
-    a balancer (`proxyTrust`) it has to find out the client, and to move the place there. `refuse` is called,
-    without a thread, where there are too many: it must not wait.
+    `begin` makes the conversation on a connection, in its thread; None: nobody is there any more. Behind a balancer
+    (`proxyTrust`) it also learns who the client is, and moves the place to that source. `refuse` tells a client that
+    there are too many; it is called in the thread that accepts, so it must not wait.
     """
     threads = Threads()
-    waiting = Waiting(log)
-    doors = _Doors(begin, refuse, log, Places(limits), waiting, threads, _Reserve(wake), Trust(limits.proxy_trust))
+    parked = Parked(log)
+    doors = _Doors(begin, refuse, log, Places(limits), parked, threads, _Reserve(wake), Trust(limits.proxy_trust))
     by_descriptor = {sock.fileno(): (sock, listen) for sock, listen in listeners}
-    with Line(by_descriptor, (wake, waiting.fileno())) as line:
+    with WorkerLine(by_descriptor, (wake, parked.fileno())) as line:
         while True:
-            ready = line.wait(waiting.seconds())
+            ready = line.wait(parked.seconds())
             knocking = ready.intersection(by_descriptor)
             for descriptor in knocking:
                 doors.open(*by_descriptor[descriptor])
@@ -142,20 +144,21 @@ def serve(
                 break
             if knocking and (line.is_busy() or doors.places.are_scarce()):
                 line.go_to_the_end()
-            if waiting.fileno() in ready:
-                waiting.look()
-            waiting.keep_time()
+            if parked.fileno() in ready:
+                parked.look()
+            parked.keep_time()
     for sock, _ in listeners:
         sock.close()
-    waiting.close()
+    parked.close()
     doors.places.wait_until_free()
     threads.close()
     doors.reserve.close()
 
 
 def source(address: str) -> str:
-    """Of whom an address is, to count what each may take: of an IPv6 address the network of 64 bits, all of which one
-    host can have. Empty for this machine, where a webmail or a tunnel speaks for many, and for what is no address."""
+    """Under which name the limits for each client count a numeric address: an IPv4 address as it is, an IPv6 address by
+    its network of 64 bits, all of which one host can have. Empty, which is not limited, for this machine, where a
+    webmail or a tunnel speaks for many, and for an empty address."""
     # A socket that we inherited may serve IPv4 in IPv6's clothes (RFC 4291, 2.5.5.2), all of it in one such network.
     address = address.removeprefix("::ffff:")
     if is_loopback(address):
@@ -168,7 +171,7 @@ def source(address: str) -> str:
 
 
 class _Reserve:
-    """A descriptor kept for when there is no other, so that a client can be told so."""
+    """A descriptor kept for when there is no other, so that a client can be accepted and told so."""
 
     def __init__(self, original: int) -> None:
         self._original = original
@@ -176,6 +179,7 @@ class _Reserve:
 
     @contextlib.contextmanager
     def lent(self) -> Iterator[None]:
+        """Within the block there is room for one more descriptor."""
         self.close()
         try:
             yield
@@ -190,7 +194,7 @@ class _Reserve:
 
 
 @dataclass(eq=False)
-class _Visit:
+class _Connection:
     """One connection, from accept to close: one thread at a time owns it."""
 
     sock: socket.socket
@@ -198,7 +202,7 @@ class _Visit:
     place: Place
     begin: Begin
     log: Log
-    waiting: Waiting
+    parked: Parked
     threads: Threads
     conversation: Conversation | None = None
 
@@ -208,7 +212,7 @@ class _Visit:
 
     def _run(self) -> None:
         while (pause := self._converse()) is not None:
-            if self.waiting.accept(pause, self.start):
+            if self.parked.accept(pause, self.start):
                 return
         self.end()
 
@@ -228,13 +232,13 @@ class _Visit:
 
 @dataclass(frozen=True)
 class _Doors:
-    """What becomes of those who come, through whichever listening socket."""
+    """What becomes of new connections, whichever listening socket they come from."""
 
     begin: Begin
     refuse: Refuse
     log: Log
     places: Places
-    waiting: Waiting
+    parked: Parked
     threads: Threads
     reserve: _Reserve
     balancers: Trust
@@ -255,12 +259,12 @@ class _Doors:
             sock.close()
 
     def _turn_away(self, listening: socket.socket, listen: Listen) -> None:
-        """The connection would stay in the queue, and the loop would spin until somebody leaves."""
+        """Accept it all the same, to refuse it: left in the queue, it would make the loop spin until there is room."""
         with self.reserve.lent():
             try:
                 sock, _ = listening.accept()
             except OSError:
-                select.poll().poll(_SHORT)
+                time.sleep(_SHORT_SECONDS)
                 return
             with sock:
                 self.refuse(sock, listen)
@@ -274,16 +278,16 @@ class _Doors:
             self.refuse(sock, listen)
             sock.close()
             return
-        visit = _Visit(sock, listen, place, self.begin, self.log, self.waiting, self.threads)
+        connection = _Connection(sock, listen, place, self.begin, self.log, self.parked, self.threads)
         try:
-            visit.start()
+            connection.start()
         except RuntimeError as error:
             self.log.error("no-thread", reason=str(error))
             self.refuse(sock, listen)
-            visit.end()
+            connection.end()
 
     def _source(self, address: Any) -> str:
-        """Of what accept(2) says. Of UNIX sockets it says nothing, and of a balancer's clients not yet."""
+        """The source of what accept(2) returns as the address. UNIX sockets have none, a balancer's clients not yet."""
         if not isinstance(address, tuple) or address[0] in self.balancers:
             return ""
         return source(address[0])

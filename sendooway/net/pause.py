@@ -1,4 +1,4 @@
-"""A session that has nothing to do until something happens elsewhere."""
+"""A wait for which a session gives its thread back."""
 
 import select
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ class Pause:
             return 0.0
 
     def wait(self) -> bool:
-        """Spend it in the thread. False: the deadline has come."""
+        """Wait in this thread after all. False: the deadline has come first."""
         poll = select.poll()
         poll.register(self.descriptor, select.POLLIN)
         return bool(poll.poll(self.seconds() * 1000))

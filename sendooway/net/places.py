@@ -12,7 +12,7 @@ class Full(Exception):
 
 
 class Place:
-    """One connection's. It is left once."""
+    """The place of one connection, which has to leave it once. `newcomer`: nobody has logged in there yet."""
 
     def __init__(self, places: "Places", source: str) -> None:
         self._places = places
@@ -20,10 +20,11 @@ class Place:
         self.newcomer = True
 
     def move(self, source: str) -> None:
-        """From where it is may turn out only now, as a balancer tells it: until then, this machine. Raises Full."""
+        """Count it for this source from now on: behind a balancer, the client is known only now. Raises Full."""
         self._places.move(self, source)
 
     def logged_in(self) -> None:
+        """It is no newcomer's any more."""
         self._places.welcome(self)
 
     def leave(self) -> None:
@@ -33,9 +34,9 @@ class Place:
 class Places:
     """The places of one process, for all its threads.
 
-    Of newcomers, who have not logged in, an attacker can send as many as there are places. So from three in ten on some
-    are turned away at random, and the more of them there are the more (OpenSSH's MaxStartups): who tries again gets
-    in, while one who wants to keep all places has to win each draw.
+    An attacker could fill all places with newcomers, who have not logged in. So from three tenths of
+    `maxUnauthenticated` on, newcomers are turned away at random, the more of them there are the more often (OpenSSH's
+    MaxStartups): a client that tries again gets in, while one that wants to keep all places has to win each draw.
     """
 
     def __init__(self, limits: Configuration) -> None:
@@ -69,13 +70,13 @@ class Places:
                 self._enter(place.source)
 
     def are_scarce(self) -> bool:
-        """Whether somebody who comes now might be turned away, wherever from."""
+        """Whether a newcomer from any source might be turned away now."""
         with self._changed:
             return self._taken.total() >= self._limits.max_sessions or self._newcomers.total() >= self._many
 
     @property
     def _many(self) -> int:
-        """So many newcomers that some are turned away."""
+        """The number of newcomers from which on some are turned away."""
         return max(1, self._limits.max_unauthenticated * 3 // 10)
 
     def _admit(self, source: str) -> None:
@@ -98,7 +99,7 @@ class Places:
         _decrease(self._newcomers, source)
 
     def _odds(self, newcomers: int) -> float:
-        """That one newcomer more is turned away: 0.3 from three in ten on, and rising from there to 1."""
+        """The probability that one newcomer more is turned away: 0.3 where it begins, and rising to 1."""
         most, many = self._limits.max_unauthenticated, self._many
         return 0.0 if newcomers < many else 0.3 + 0.7 * (newcomers - many) / (most - many)
 

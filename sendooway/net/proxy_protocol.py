@@ -60,13 +60,14 @@ def _parse_line(octets: bytes) -> Header | None:
     match octets[:end].split(b" "):
         case [_, b"UNKNOWN", *_]:
             return Header(end + 2, None)
-        case [_, b"TCP4" | b"TCP6" as family, source, destination, *ports] if list(map(_is_port, ports)) == [
-            True,
-            True,
-        ]:
+        case [_, b"TCP4" | b"TCP6" as family, source, destination, *ports] if _are_ports(ports):
             kind = IPv4Address if family == b"TCP4" else IPv6Address
             return Header(end + 2, _parse_client(kind, source, destination))
     raise HeaderError("a PROXY line is malformed")
+
+
+def _are_ports(words: list[bytes]) -> bool:
+    return len(words) == 2 and all(map(_is_port, words))
 
 
 def _is_port(octets: bytes) -> bool:
@@ -103,7 +104,7 @@ def _parse_binary(octets: bytes) -> Header | None:
         raise HeaderError(f"a PROXY header is longer than {LIMIT} octets")
     # LOCAL has nothing else to say: its family is ignored.
     size = 0 if version_and_command == _LOCAL else _address_size(family_and_protocol)
-    if length < _FIXED + 2 * size + 2 * 2 * bool(size):
+    if size and length < _FIXED + 2 * (size + 2):  # two addresses, and two ports of 16 bits
         raise HeaderError("a PROXY header is too short for its addresses")
     if len(octets) < length:
         return None

@@ -7,7 +7,7 @@ from sendooway.net.deadline import Deadline
 from sendooway.net.stream import ConnectionLost, Stopping, Stream
 from sendooway.smtp.relay import Relay, Wait
 
-# Where the time until a client's next message runs, whoever it is that the client waits for.
+# While these are waited for, the client has not begun its message: then `due` counts, too.
 _BEFORE_THE_MESSAGE = (Wait.CLIENT_COMMAND, Wait.REPLY)
 
 
@@ -18,14 +18,16 @@ class ClientTimeout(Exception):
 def splice(client: Stream, smarthost: Stream, relay: Relay, limits: Mapping[Wait, float], due: Deadline) -> None:
     """Returns when the relay is done and the client has been told all that it said.
 
-    `limits` is in seconds; by `due` the client has to have begun its message, whatever else it says. Raises
-    ClientTimeout and Stopping; then the smarthost's connection has to be cut. What befalls the smarthost is told to the
-    relay, which knows what to say in its place.
+    `limits` are the seconds for each wait; by `due` the client must have begun its message, whatever else it says.
+    Raises ClientTimeout and Stopping; then the caller has to cut the smarthost's connection. What goes wrong with the
+    smarthost is told to the relay, which answers in its place.
     """
     _Pump(client, smarthost, relay, limits, due).run()
 
 
 class _Pump:
+    """One splice. A turn of `run` sends what it can, then receives from whoever is ready."""
+
     def __init__(
         self, client: Stream, smarthost: Stream, relay: Relay, limits: Mapping[Wait, float], due: Deadline
     ) -> None:
@@ -158,7 +160,7 @@ class _Pump:
         return poll
 
     def _seconds_left(self) -> float:
-        """Of the limit of what is waited for now; it begins anew whenever something has moved."""
+        """What is left of the limit for the present wait, which begins anew whenever octets have moved."""
         relay, wait = self._relay, self._relay.wait
         if relay.for_smarthost or relay.for_client:
             waiting_for: object = (bool(relay.for_smarthost), self._sent)

@@ -29,7 +29,7 @@ class Transport(Protocol):
     that can be received."""
 
     read_events: int  # of poll(2), after which receive_now may succeed
-    write_events: int
+    write_events: int  # and send_now
 
     def receive_now(self) -> bytes | None:
         """Octets; none at the orderly end; None if there is nothing now."""
@@ -44,6 +44,8 @@ class Transport(Protocol):
 
 
 class SocketTransport:
+    """A connected stream socket, TCP or UNIX, which becomes non-blocking."""
+
     def __init__(self, sock: socket.socket) -> None:
         self.read_events = select.POLLIN
         self.write_events = select.POLLOUT
@@ -54,7 +56,7 @@ class SocketTransport:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def receive_now(self, limit: int = RECEIVE_OCTETS, flags: int = 0) -> bytes | None:
-        """At most `limit` octets; with the `flags` of recv(2)."""
+        """At most `limit` octets, with the `flags` of recv(2); what it returns is as for every transport."""
         try:
             return self.socket.recv(limit, flags)
         except BlockingIOError:

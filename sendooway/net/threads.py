@@ -1,4 +1,4 @@
-"""Threads that are used again: one that is born for each session, and for each pause of it, costs more."""
+"""Threads that are used again: it would cost more to start one for each session, and for each pause of it."""
 
 import threading
 from collections.abc import Callable
@@ -11,7 +11,7 @@ _Act = Callable[[], None]
 
 
 class Threads:
-    """As many as there is something to do for, and some that wait for more."""
+    """A thread for each act, and up to `most_idle` that wait `idle_seconds` for another act before they end."""
 
     def __init__(self, most_idle: int = MOST_IDLE, idle_seconds: float = IDLE_SECONDS) -> None:
         self._most_idle = most_idle
@@ -21,7 +21,7 @@ class Threads:
         self._open = True
 
     def start(self, act: _Act) -> None:
-        """Do it in a thread. Raises RuntimeError if there is no room for one more."""
+        """Call `act`, which must not raise, in a thread. Raises RuntimeError if there is no room for one more."""
         with self._lock:
             inbox = self._idle.pop() if self._idle else None
         if inbox is None:
@@ -51,7 +51,7 @@ class Threads:
             return inbox.get()  # it was chosen in that moment
 
     def close(self) -> None:
-        """Those that are idle end now, the others when they have done what they do."""
+        """Idle threads end now, the others after their act."""
         with self._lock:
             self._open = False
             idle, self._idle = self._idle, []

@@ -31,7 +31,8 @@ class CertificateError(TlsError):
 
 
 def server_context(certificate: str, key: str) -> ssl.SSLContext:
-    """For our own side: files in PEM, the chain's first certificate being ours. Raises TlsError naming the file."""
+    """The context for clients. `certificate` and `key` are files in PEM, the first certificate of the chain being ours;
+    an empty `key`: it is in `certificate`, too. Raises TlsError naming the files."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.options |= ssl.OP_NO_RENEGOTIATION
@@ -52,8 +53,8 @@ def _no_password() -> str:
 
 
 def client_context(ca: str | bytes) -> ssl.SSLContext:
-    """For smarthosts: the file of trusted certificates, or its contents as octets; empty for the system's store, else
-    certifi's. Raises TlsError naming the file."""
+    """The context for smarthosts, with whom it trusts: `ca` is the path of a file of certificates in PEM, or the octets
+    of one; an empty path: the system's store, else certifi's. Raises TlsError naming the file."""
     context = trusting_nobody()
     try:
         if isinstance(ca, bytes):
@@ -76,7 +77,7 @@ def client_context(ca: str | bytes) -> ssl.SSLContext:
 
 
 def trusting_nobody() -> ssl.SSLContext:
-    """For smarthosts, of which none can prove its name."""
+    """A context for smarthosts in which none can prove its name, as no certificate is trusted."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.hostname_checks_common_name = False

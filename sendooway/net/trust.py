@@ -1,4 +1,4 @@
-"""Whose word counts on who a client is: balancers, which speak for others, and are trusted by their address."""
+"""Whom we believe when they say who the client is: balancers, known by their address."""
 
 from collections.abc import Sequence
 from ipaddress import IPv6Address, ip_address, ip_network
@@ -24,9 +24,9 @@ class Trust:
 
 
 def client_address(told: str | None, peer: str) -> str:
-    """Of whom a connection is, if the balancer at `peer` told this address.
+    """The client's address, where the balancer at the address `peer` has told `told` (None: no address).
 
-    None, or a loopback address of the balancer's own host: it is the balancer. Without the second rule a client there
-    would be taken for one on this host, whose password crosses no network.
+    It is `peer` itself where none was told, or a loopback address of another host: a client on the balancer's host
+    must not pass for one on this host, whose password crosses no network.
     """
     return peer if told is None or (is_loopback(told) and not is_loopback(peer)) else told

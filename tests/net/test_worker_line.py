@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from servers.processes import wait_until
 
-from sendooway.net.line import MUCH, Line
+from sendooway.net.worker_line import MUCH, WorkerLine
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def knock(door: socket.socket) -> socket.socket:
 
 def test_it_tells_who_knocks_and_what_is_its_own(door: socket.socket) -> None:
     reading, writing = os.pipe()
-    with Line([door.fileno()], [reading]) as line:
+    with WorkerLine([door.fileno()], [reading]) as line:
         assert line.wait(0) == set()
         with knock(door):
             assert line.wait(60) == {door.fileno()}
@@ -38,7 +38,7 @@ def test_it_tells_who_knocks_and_what_is_its_own(door: socket.socket) -> None:
 
 
 def test_who_comes_while_nobody_waits_is_told_to_the_next_one_who_does(door: socket.socket) -> None:
-    with Line([door.fileno()], ()) as first, Line([door.fileno()], ()) as second, knock(door):
+    with WorkerLine([door.fileno()], ()) as first, WorkerLine([door.fileno()], ()) as second, knock(door):
         assert second.wait(60) == {door.fileno()}
         # Who has been told and takes nobody leaves it to the others.
         assert first.wait(60) == {door.fileno()}
@@ -69,7 +69,7 @@ def waiting(door: socket.socket, number: int, tell: int, step_back: bool) -> Ite
     pid = os.fork()
     if pid == 0:
         try:
-            line = Line([door.fileno()], ())
+            line = WorkerLine([door.fileno()], ())
             while line.wait(None):
                 door.accept()[0].close()
                 if step_back:
@@ -97,7 +97,7 @@ class Clock:
 @pytest.mark.parametrize(("share", "busy"), [(0.0, False), (MUCH - 0.01, False), (MUCH + 0.01, True), (1.9, True)])
 def test_who_takes_a_good_part_of_a_core_is_busy(share: float, busy: bool) -> None:
     clock, work = Clock(), Clock()
-    line = Line((), (), clock, work)
+    line = WorkerLine((), (), clock, work)
     for _ in range(3):
         clock.now += 1
         work.now += share
@@ -106,7 +106,7 @@ def test_who_takes_a_good_part_of_a_core_is_busy(share: float, busy: bool) -> No
 
 def test_a_moment_says_nothing(door: socket.socket) -> None:
     clock, work = Clock(), Clock()
-    line = Line((), (), clock, work)
+    line = WorkerLine((), (), clock, work)
     clock.now, work.now = 0.001, 0.001
     assert not line.is_busy()
     clock.now, work.now = 1, 0.9

@@ -2,7 +2,7 @@
 
 The kernel wakes only that one (EPOLLEXCLUSIVE). So at low load one worker takes all, and a user's next mail finds the
 connection to the smarthost that the last one has left there (`pool.py`); what comes while it is at work goes to the
-next. Who has much to do goes to the end of the line by itself, and leaves what comes to the others, if they can.
+next. A worker that has much to do goes to the end of the line by itself, and so leaves new connections to the others.
 """
 
 import select
@@ -16,12 +16,12 @@ MUCH = 0.4
 _SHORTEST = 0.05  # seconds; what a process does within less says nothing
 
 
-class Line:
-    """This process's place in the line for each of the listening sockets `shared`, and in the wait for its own
-    descriptors. `clock` and `work`, the time of all processors that this process has taken, are in seconds.
+class WorkerLine:
+    """This process's place in the line at each of the listening sockets `shared`. It also waits for the descriptors
+    `own`, which are of no other process.
 
-    It is a context manager. Who leaves the line takes every connection that `wait` has told before, since nobody else
-    was woken for it.
+    `clock` is monotonic, `work` is the CPU time that this process has taken; both are in seconds. It is a context
+    manager. Before leaving it, accept all connections that `wait` has told of: no other process was woken for them.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class Line:
         self._poll.register(descriptor, select.EPOLLIN | select.EPOLLEXCLUSIVE)
 
     def wait(self, seconds: float | None) -> set[int]:
-        """The descriptors that are readable; none after so many seconds, None being without end."""
+        """The descriptors that are readable; none after `seconds` (None: wait without end)."""
         return {descriptor for descriptor, _ in self._poll.poll(seconds)}
 
     def is_busy(self) -> bool:
@@ -58,11 +58,12 @@ class Line:
         return self._busy
 
     def go_to_the_end(self) -> None:
+        """Let every other worker that waits come first."""
         for descriptor in self._shared:
             self._poll.unregister(descriptor)
             self._enter(descriptor)
 
-    def __enter__(self) -> "Line":
+    def __enter__(self) -> "WorkerLine":
         return self
 
     def __exit__(

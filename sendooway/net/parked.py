@@ -1,21 +1,24 @@
-"""Conversations in a pause, which have no thread."""
+"""Conversations that are parked: in a pause, and without a thread."""
 
 import contextlib
 import os
-import select
 import selectors
 import threading
+import time
 from collections.abc import Callable
 from functools import partial
 
 from sendooway.log import Log
 from sendooway.net.pause import Pause
 
-_SHORT = 200  # milliseconds to wait where there is no room for a thread
+_SHORT_SECONDS = 0.2  # to wait where there is no room for a thread
 
 
-class Waiting:
-    """Belongs to the thread that waits for its descriptor; only `accept` is for others, too."""
+class Parked:
+    """All parked conversations of a process.
+
+    It belongs to the thread that polls its descriptor; other threads may call `accept` only.
+    """
 
     def __init__(self, log: Log) -> None:
         self._log = log
@@ -33,11 +36,13 @@ class Waiting:
         return self._selector.fileno()
 
     def look(self) -> None:
+        """Resume those whose pause has ended, as its descriptor is readable."""
         for key, _ in self._selector.select(0):
             key.data()
 
     def accept(self, pause: Pause, resume: Callable[[], None]) -> bool:
-        """`resume` is called at the end of the pause. False: the server stops, and nobody will look after it here."""
+        """Park a conversation; `resume`, which may raise RuntimeError where there is no room for a thread, is called at
+        the end of its pause. False: the server stops, and the caller has to wait by itself."""
         with self._lock:
             if self._open:
                 self._arrived.append((pause, resume))
@@ -62,21 +67,22 @@ class Waiting:
         except RuntimeError:
             # The system has no room for one more thread now: it is tried again.
             self._log.error("no-thread")
-            select.poll().poll(_SHORT)
+            time.sleep(_SHORT_SECONDS)
             return
         del self._pauses[descriptor]
         self._selector.unregister(descriptor)
 
     def seconds(self) -> float | None:
-        """Until a pause ends by itself; None: there is none."""
+        """Until the first deadline of a pause; None: nothing is parked."""
         return min((pause.seconds() for pause, _ in self._pauses.values()), default=None)
 
     def keep_time(self) -> None:
+        """Resume those whose deadline has come."""
         for descriptor in [number for number, (pause, _) in self._pauses.items() if not pause.seconds()]:
             self._resume(descriptor)
 
     def close(self) -> None:
-        """All go on now, and wait by themselves."""
+        """Resume all now, to wait by themselves, and park no more."""
         with self._lock:
             self._open = False
             self._call()
