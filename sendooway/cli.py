@@ -10,15 +10,15 @@ from sendooway.greeting import Greeter, hear_of_children
 from sendooway.options import HELP, Options, UsageError, endpoints, parse_options
 from sendooway.privsep.run_as import RunAsError, network_user
 
-# As a shell tells that a signal ended a program.
+# The exit status of a program that a signal has ended, as shells have it.
 _SIGINT, _SIGPIPE = 128 + 2, 128 + 13
 
 
 def main(argv: list[str] | None = None, greeter: Greeter | None = None) -> int:
     """Run the command with these arguments (None: those of the process) and return its exit status.
 
-    The client of a super-server may have been greeted already.
-    64 for a wrong command line, 78 for a wrong configuration, each with a message of one line on standard error.
+    `greeter` may have greeted the client of a super-server already. The status is 64 for a wrong command line, 78 for
+    a wrong configuration, each with a message of one line on standard error; else that of the command or the daemon.
     """
     argv = sys.argv[1:] if argv is None else argv
     hear_of_children()
@@ -124,40 +124,31 @@ def _check_run_as(parsed: Parsed) -> None:
 
 def _open_files(parsed: Parsed) -> None:
     """Raise ConfigurationError for the first file that the configuration names and that cannot be used."""
+    from sendooway.net.tls import TlsError, client_context, server_context
+
     configuration = parsed.configuration
-    paths = {
-        "sslCert": configuration.ssl_cert,
-        "sslKey": configuration.ssl_key,
-        "sslCA": configuration.user_settings.ssl_ca,
-        "ldapSSLca": configuration.ldap_ssl_ca,
-        "krb5Keytab": configuration.krb5_keytab,
-    }
-    for keyword, path in paths.items():
+    trusted = {"sslCA": configuration.user_settings.ssl_ca, "ldapSSLca": configuration.ldap_ssl_ca}
+    own = {"sslCert": configuration.ssl_cert, "sslKey": configuration.ssl_key}
+
+    def wrong(keyword: str, reason: str) -> ConfigurationError:
+        return ConfigurationError(parsed.origins[keyword], keyword, reason)
+
+    for keyword, path in (own | trusted | {"krb5Keytab": configuration.krb5_keytab}).items():
         if keyword not in parsed.origins:
             continue
         try:
             os.close(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK))
         except OSError as error:
-            raise ConfigurationError(
-                parsed.origins[keyword],
-                keyword,
-                f"cannot read {path!r}: {error.strerror}; the name of a readable file would be right",
-            ) from None
-    if "ldapSSLca" in parsed.origins:
-        from sendooway.net.tls import TlsError, client_context
-
+            reason = f"cannot read {path!r}: {error.strerror}; the name of a readable file would be right"
+            raise wrong(keyword, reason) from None
+    for keyword, path in trusted.items():
         try:
-            client_context(configuration.ldap_ssl_ca)
+            if keyword in parsed.origins:
+                client_context(path)
         except TlsError as error:
-            raise ConfigurationError(
-                parsed.origins["ldapSSLca"], "ldapSSLca", f"{error}; certificates in PEM form would be right"
-            ) from None
-    if configuration.ssl_cert:
-        from sendooway.net.tls import TlsError, server_context
-
-        try:
+            raise wrong(keyword, f"{error}; certificates in PEM form would be right") from None
+    try:
+        if configuration.ssl_cert:
             server_context(configuration.ssl_cert, configuration.ssl_key)
-        except TlsError as error:
-            raise ConfigurationError(
-                parsed.origins["sslCert"], "sslCert", f"{error}; a chain and its own key in PEM form would be right"
-            ) from None
+    except TlsError as error:
+        raise wrong("sslCert", f"{error}; a chain and its own key in PEM form would be right") from None

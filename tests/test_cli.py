@@ -84,6 +84,8 @@ def test_a_good_configuration_is_ok_with_its_warnings(conf: Path, capsys: pytest
         ("sslCert = /dev/null\nsslKey = /no/such", ":2: sslKey: cannot read '/no/such': No such file or directory; "),
         ("ldapSSLca = /no/such", ":1: ldapSSLca: cannot read '/no/such': No such file or directory; "),
         ("sslCert = /dev/null", ":1: sslCert: cannot use certificate and key of /dev/null"),
+        ("sslCA = /dev/null", ":1: sslCA: cannot read trusted certificates of /dev/null: "),
+        ("ldapSSLca = /dev/null", ":1: ldapSSLca: cannot read trusted certificates of /dev/null: "),
     ],
 )
 def test_a_wrong_configuration_ends_with_78_and_one_line(
