@@ -26,6 +26,7 @@ def describe() -> str:
 
 
 def _built() -> dict[str, object]:
+    """What `make dist` has noted: the `commit` and, by name, the versions of `packages`. In a folder: nothing."""
     octets = one_file.read("about.json")
     return {"commit": "", "packages": None} if octets is None else dict(json.loads(octets))
 

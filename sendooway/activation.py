@@ -1,4 +1,4 @@
-"""Sockets that who started us has opened: what sd_listen_fds(3) tells, by hand, for it is three variables.
+"""Sockets that a service manager has opened for us: sd_listen_fds(3), by hand, for it is three variables.
 
 Imported only where the environment has them.
 """
@@ -22,9 +22,9 @@ class ActivationError(Exception):
 
 @dataclass(frozen=True)
 class Activation:
-    """Either `listening` sockets, not blocking, or one `connection` that was accepted, a descriptor; or nothing.
+    """Either `listening` sockets, not blocking, or the descriptor of one accepted `connection`, or nothing.
 
-    `tls`: the connection is TLS from the first octet. None of them is inherited by programs that we start.
+    `tls`: the connection is TLS from the first octet. All of them are close-on-exec.
     """
 
     listening: tuple[tuple[socket.socket, Listen], ...] = ()
@@ -33,7 +33,11 @@ class Activation:
 
 
 def take(environment: MutableMapping[str, str]) -> Activation:
-    """Whatever is meant for this process; the variables are removed in any case. Raises ActivationError."""
+    """The sockets that are meant for this process; the variables are removed in any case.
+
+    Raises ActivationError for names that do not fit the number of descriptors, for what is no stream socket, and for a
+    connection that does not come alone.
+    """
     pid, count, names = (environment.pop(f"LISTEN_{name}", "") for name in ("PID", "FDS", "FDNAMES"))
     if pid != str(os.getpid()):
         # Meant for a process that started us, and left in the environment.
@@ -78,7 +82,7 @@ class _Socket:
         self.listens = bool(self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
 
     def endpoint(self) -> Listen:
-        # All processes that have it see this, the service manager as well, which only waits for it.
+        # O_NONBLOCK is shared with all processes that have the socket; the service manager only polls it.
         self.socket.setblocking(False)
         name = self.socket.getsockname()
         if self.socket.family == socket.AF_UNIX:

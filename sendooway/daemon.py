@@ -24,7 +24,7 @@ from sendooway.privsep.snapshot import SnapshotError
 def run(options: Options, greeter: Greeter) -> int:
     """Serve until there is nothing more to serve. Returns the exit status; why it is not 0 is on standard error and in
     the log: 71 for what the system refuses, 73 for a log that cannot be opened, 77 for missing rights, 78 for a
-    configuration that is wrong or what cannot be served of what was handed over, 64 for options that contradict these.
+    configuration that is wrong, or a socket handed over that cannot be served, 64 for options that contradict these.
 
     Standard input is the connection with -i, if it is a socket, and where nothing says what to listen on. A connection
     that LISTEN_FDS hands over takes its place; sockets that listen already make it a server. The client may have been
@@ -69,7 +69,8 @@ class _StartError(Exception):
 
 @dataclass(frozen=True)
 class _Start:
-    """How we were started: `listening` sockets that are open already, and what cannot work, as for _StartError."""
+    """How we were started: perhaps with `listening` sockets that are open already. `fault` is the text of a
+    _StartError, to be raised once the log is open; empty: none."""
 
     options: Options
     listening: Sequence[tuple[socket.socket, Listen]] = ()
@@ -77,7 +78,7 @@ class _Start:
 
 
 def _take_over(options: Options) -> _Start:
-    """Look at what was handed over. A connection becomes standard input and output, as -i wants it."""
+    """Look at the sockets that were handed over. A connection becomes standard input and output, as -i wants it."""
     if "LISTEN_FDS" in os.environ:
         from sendooway import activation
 
@@ -106,7 +107,8 @@ def _take_over(options: Options) -> _Start:
 
 
 def _serve_one(options: Options, log: Log, greeter: Greeter) -> int | None:
-    """The exit status; None if the configuration says what to listen on."""
+    """Serve the connection on standard input. Returns the exit status; None, with nothing done, if the configuration
+    has `listen` lines, so that this is to be a server."""
     begun = single.begin(options.config, log, lambda configuration: options.inetd or not configuration.listen)
     # While the other process reads the configuration.
     from sendooway import proxy
@@ -167,7 +169,7 @@ def _raise_descriptor_limit() -> None:
 
 def _report(status: int, reason: str, log: Log) -> int:
     log.error("failed", reason=reason)
-    # Nothing is said twice.
+    # The log may be standard error itself.
     return status if any(os.path.sameopenfile(2, one) for one in log.descriptors()) else _fail(status, reason)
 
 
@@ -188,9 +190,8 @@ def _apologise(greeter: Greeter) -> None:
 
 
 def _tidy_standard_streams() -> bool:
-    """Each of 0, 1 and 2 is open, so that nothing else gets its number; and what is written to 2 reaches no client.
-
-    True if it would have done so.
+    """Open whichever of 0, 1 and 2 is closed, so that nothing else gets its number, and keep what is written to 2 from
+    the client. True if 2 was the client's connection.
     """
     for descriptor in (0, 1, 2):
         try:

@@ -1,9 +1,9 @@
 """Dialling early (`dialEarly`): while the client of a user who has just logged in still types, a connection is made,
 secured and logged in for the account of this user's last mail, and put into the pool, where the mail then finds it.
 
-A thread of its own does that, to which the session's agent belongs until it ends. What the account is now says the
-agent, as it does for a mail. All that is remembered of a user is the sender of the last accepted mail, and that is good
-for one attempt: no more logins are wasted than mails were accepted, and a smarthost that fails is not tried again.
+A thread of its own does that, and until it ends the session's agent is its own, too: it looks the account up anew, as
+for a mail. Of a user only the sender of the last accepted mail is remembered, and for one attempt: so no more logins
+are wasted than mails were accepted, and a smarthost that fails is not tried again.
 """
 
 import contextlib
@@ -37,7 +37,8 @@ class Outcome(Enum):
 
 
 class EarlyDials:
-    """Those of all sessions of a process. `stop` is what connections have to heed when they are in the pool."""
+    """The early dials of all sessions of a process, for all its threads. `stop` is the descriptor that connections in
+    the pool watch, see Stream."""
 
     def __init__(self, pool: Pool, stop: int | None) -> None:
         self.pool = pool
@@ -63,7 +64,8 @@ class EarlyDials:
                 del self._last[next(iter(self._last))]
 
     def begin(self, user: str, agent: Agent, wishes: Wishes, log: Log) -> "EarlyDial | None":
-        """The user has logged in. Do not touch `agent` before `make_way` or `leave` has returned; None: you may."""
+        """The user has logged in. None: nothing is dialled. Else `agent` belongs to the dial until `make_way` or
+        `leave` has returned."""
         with self._lock:
             sender, fingerprint = self._last.get(user, ("", b""))
             # The connection of that mail is mostly waiting yet; then there is nothing to ask or to start.
@@ -78,11 +80,13 @@ class EarlyDials:
             return None
 
     def ended(self) -> None:
+        """One is over, whatever came of it."""
         with self._lock:
             self._running -= 1
 
     def dialled(self) -> dict[str, int]:
-        """Count one, and tell for the log how many there were, and how many of them for nothing, so far."""
+        """Count one that was dialled. Returns fields of its log line: how many there were so far, and how many of these
+        served no mail."""
         with self._lock:
             self._dialled += 1
             return {"dialled": self._dialled, "wasted": self._wasted}
@@ -94,10 +98,10 @@ class EarlyDials:
 
 
 class EarlyDial:
-    """The one of a session: the methods are for the thread of that."""
+    """The early dial of one session. Its methods are called in the session's thread, those below in its own."""
 
     def __init__(self, dials: EarlyDials, sender: str, agent: Agent, wishes: Wishes, log: Log) -> None:
-        """Begins to dial the account of `sender`. Raises OSError or RuntimeError if there is no room for that."""
+        """Begin to dial the account of `sender`. Raises OSError or RuntimeError if descriptors or threads are short."""
         self._dials = dials
         self._sender = sender
         self._agent = agent
@@ -117,7 +121,8 @@ class EarlyDial:
             raise
 
     def make_way(self, sender: str, client: Stream) -> None:
-        """A mail begins. Wait, at most SECONDS, if it is of the sender that is dialled for; else give up.
+        """A mail of `sender` begins: the agent is the session's again. If this is the sender that is dialled for, wait
+        for the end of the dial, at most SECONDS; else give it up.
 
         Raises AgentError if the agent is of no more use, and Stopping.
         """
@@ -141,7 +146,7 @@ class EarlyDial:
         return self._outcome
 
     def _end(self) -> None:
-        """It takes the time of one answer of the agent at most."""
+        """Give up and wait for the thread: at most as long as one answer of the agent takes."""
         self._ours.close()
         self._thread.join()
 

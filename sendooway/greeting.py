@@ -21,7 +21,7 @@ _NAME_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWX
 
 
 class Unclear(Exception):
-    """What to say needs a closer look than is taken here."""
+    """Whether or how to greet cannot be told from what is read here."""
 
 
 def line(localname: str) -> str:
@@ -30,7 +30,7 @@ def line(localname: str) -> str:
 
 
 class Greeter:
-    """The process that greets; `process` is its number, None where there is none."""
+    """The child that greets; `process` is its number, None where there is none."""
 
     def __init__(self, process: int | None = None) -> None:
         self._process = process
@@ -45,7 +45,7 @@ class Greeter:
 
 
 def hear_of_children() -> None:
-    """Whoever starts us may ignore SIGCHLD, and so would we: nobody could tell then how a process of ours has ended."""
+    """Do not ignore SIGCHLD, even if whoever has started us does: the exit statuses of our children would be lost."""
     _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)
 
 
@@ -115,10 +115,9 @@ def _read(path: str) -> str:
 
 
 def scan(text: str) -> tuple[str, str]:
-    """Of a configuration the values of `localname` and `runAs`, empty for their defaults.
+    """The values of `localname` and `runAs` in the text of a configuration, empty for their defaults.
 
-    Raises Unclear if one of them looks wrong, or if `proxyTrust` has one. A configuration that is wrong elsewhere is
-    not found out.
+    Raises Unclear if one of them looks wrong, or if `proxyTrust` has a value. What is wrong elsewhere is not noticed.
     """
     values = {"localname": "", "runas": ""}
     for each in assignment.lines(text):

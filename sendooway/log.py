@@ -95,8 +95,8 @@ def format_line(header: str, name: str, fields: dict[str, object]) -> bytes:
 
 
 class _File:
-    """A descriptor that lines are written to: a file, a pipe, a terminal. `shared`: it might block, since whether it
-    does is not ours to say."""
+    """A descriptor that lines are written to: a file, a pipe, a terminal. `shared`: others have it open, too, and
+    decide whether a write blocks."""
 
     def __init__(self, descriptor: int, *, shared: bool = False) -> None:
         self._descriptor = descriptor
@@ -129,7 +129,7 @@ class _File:
 
 
 def _takes_a_line(descriptor: int) -> bool:
-    """Raises ValueError if it is closed."""
+    """Whether a write would not block now. Raises ValueError if the descriptor is closed."""
     # A poll object for each line, because two threads must not use one at the same time.
     writable = select.poll()
     writable.register(descriptor, select.POLLOUT)
@@ -196,8 +196,8 @@ class _Counted:
 class Log:
     """Where events go. May be used by several threads, and after a fork by all processes. Never raises, never blocks.
 
-    Fields stand in the order given, those that are None not at all. Numbers with a fraction are written with three
-    digits, booleans as yes and no. Secrets never show.
+    Fields stand in the order given; those that are None are left out. A float is written with three decimals, a boolean
+    as yes or no. Secrets never show.
     """
 
     def __init__(self, sink: _Counted, bound: dict[str, object]) -> None:
@@ -245,7 +245,7 @@ def open_log(destination: str | None, *, syslog: str = _SYSLOG) -> Log:
 
 
 def was_rotated(log: Log, destination: str | None) -> bool:
-    """Whether the file that `destination` names, if it is one, is another than the one that `log` writes to."""
+    """Whether `destination`, as for open_log, is a file and no longer the one that `log` writes to."""
     if destination in (None, "&2"):
         return False
     try:
@@ -264,7 +264,8 @@ def _standard_error() -> _File:
 
 
 def describe(error: BaseException) -> str:
-    """The kind of an error and the last places that it came through: without its text, which may quote a secret."""
+    """The class of an error and the last four places (FILE:LINE) of its traceback, for the log: not its text, which may
+    quote a secret."""
     places = []
     trace = error.__traceback__
     while trace is not None:

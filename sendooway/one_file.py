@@ -27,7 +27,10 @@ _REPLACED = "the file of the program was replaced while it runs, or is damaged: 
 
 
 def read(name: str) -> bytes | None:
-    """An entry of the zip; None where there is none, or no zip. Raises ImportError if the zip was replaced."""
+    """The octets of an entry of the zip; None where there is no such entry, or no zip.
+
+    Raises ImportError if the zip was replaced, OSError if it cannot be read.
+    """
     archive = _archive()
     if archive is None:
         return None
@@ -71,8 +74,7 @@ def unpack() -> None:
 def _unpack(manifest: bytes) -> str:
     digest, *lines = manifest.decode("ascii").splitlines()
     sizes = {name: int(size) for size, name in (line.split(" ", 1) for line in lines)}
-    cache = _cache()
-    # Not with what the umask is: an agent reads it as the user that it has become.
+    cache = _cache_folder()
     _make_folder(cache)
     _require_safe_path(cache)
     folder = f"{cache}/{digest}"
@@ -97,8 +99,8 @@ def preload() -> None:
                 if module.ispkg:
                     preload_below(loaded.__path__, module.name)
 
-    # Packages of others import what they need themselves: a module of theirs that they do not may have the name of
-    # something else there, as `pam.pam` has.
+    # Of other packages only the top, which imports the modules that it needs. To import one that it does not could put
+    # that in the place of something else of the same name, as with `pam.pam`.
     for module in iter_modules([archive.archive]):
         if module.name != "__main__":
             import_module(module.name)
@@ -112,8 +114,8 @@ def _archive() -> zipimporter | None:
     return loader if isinstance(loader, zipimporter) else None
 
 
-def _cache() -> str:
-    """Its path, absolute and without symbolic links."""
+def _cache_folder() -> str:
+    """The path of the folder to unpack into, absolute and without symbolic links. Raises UnpackError."""
     if os.geteuid() == 0:
         # systemd.exec(5); several are apart by colons.
         path = os.environ.get("CACHE_DIRECTORY", "").partition(":")[0] or _ROOTS_FOLDER
@@ -131,7 +133,7 @@ def _cache() -> str:
 
 
 def _require_safe_path(path: str) -> None:
-    """Raises UnpackError if anybody but root and we could put something else there. `path` has no symbolic links."""
+    """Raises UnpackError if anybody but root and us could put something else there. `path` has no symbolic links."""
     while True:
         if fault := _fault(os.lstat(path)):
             raise UnpackError(f"{path} {fault}, who could make us run what we have not unpacked: it must be ours alone")
@@ -141,7 +143,7 @@ def _require_safe_path(path: str) -> None:
 
 
 def _fault(status: os.stat_result) -> str | None:
-    """What is wrong with the one who could change it, if that is neither root nor the user of this process."""
+    """Why somebody other than root and the user of this process could change it; None if nobody could."""
     if status.st_uid not in (0, os.geteuid()):
         return f"belongs to the user {status.st_uid}"
     if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
@@ -150,7 +152,7 @@ def _fault(status: os.stat_result) -> str | None:
 
 
 def _is_complete(folder: str, sizes: dict[str, int]) -> bool:
-    """Whether it holds all files in full. Raises UnpackError if somebody else had a hand in it."""
+    """Whether it holds all files in full, each of its size. Raises UnpackError if somebody else could change them."""
     try:
         _require_safe_tree(folder)
         return all(os.lstat(f"{folder}/{name}").st_size == size for name, size in sizes.items())
@@ -171,6 +173,7 @@ def _require_safe_tree(path: str) -> None:
 
 
 def _make_folder(path: str) -> None:
+    """With rights that no umask takes away: agents read what is in it as the users that they have become."""
     if not os.path.isdir(path):
         parent = os.path.dirname(path)
         _make_folder(parent)
@@ -215,7 +218,7 @@ def _fill(folder: str, digest: str, sizes: dict[str, int]) -> None:
 
 
 def _remove_older(cache: str, digest: str) -> None:
-    """What earlier versions of the packages have left. Servers that still run have imported them at their start."""
+    """Remove what earlier versions have unpacked. Servers of theirs that still run have imported it at their start."""
     import shutil
 
     with os.scandir(cache) as entries:

@@ -60,7 +60,7 @@ _LONG = [
 
 @dataclass(frozen=True)
 class Options:
-    """One command line. `log` None: syslog; "&2": standard error; else a file. `bind` None: no -b."""
+    """One command line. `log` is as `log.open_log` takes it. `bind` is a TCP port; None: no -b."""
 
     config: str = "/etc/sendooway.conf"
     bind: int | None = None
@@ -141,10 +141,9 @@ def _filled(option: str, value: str) -> str:
 def endpoints(options: Options, configuration: Configuration, inherited: Sequence[Listen] = ()) -> tuple[Listen, ...]:
     """Where to listen; empty: standard input and output are the connection.
 
-    -i wins over `listen` lines, and so do -b and sockets that were inherited, which replace them: what was said for
-    this one start is the more explicit. -s makes each of them TLS from the first octet. Raises UsageError for -s and
-    for an inherited socket named for TLS without a certificate, for -S where one of them or a `listen` line says TLS,
-    and for inherited sockets with -i or -b.
+    -i, -b and `inherited` sockets replace the `listen` lines: what was said for this one start is the more explicit. -s
+    makes each socket TLS from the first octet. Raises UsageError where a socket is to have TLS and there is no
+    certificate, where -S contradicts that, and for inherited sockets with -i or -b.
     """
     if options.tls and not configuration.ssl_cert:
         raise UsageError(f"-s (TLS at once) needs sslCert in {options.config}")

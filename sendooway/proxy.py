@@ -35,8 +35,8 @@ from sendooway.session import Peer, Proxy, Session
 # How long sessions may go on after SIGTERM, before they are told 421.
 GRACE_SECONDS = 30.0
 
-# How often a thread that waits for the interpreter asks for it. With Python's 5 ms, hundreds that have something to do
-# at the same time take more time to ask than to work. And ours leave it to others at each system call.
+# How often a thread that waits for the interpreter's lock asks for it. With Python's 5 ms, hundreds of threads with
+# something to do spend more time on asking than on work. Ours leave the lock to others at each system call anyway.
 ASK_SECONDS = 1.0
 
 
@@ -59,19 +59,22 @@ def serve(
     monitor: Channel,
     log: Log,
 ) -> None:
-    """Serve connections, until SIGUSR1 or SIGTERM and the end of the last session. Raises ProxyError before that."""
-    # Which a connection on standard input does not need.
+    """Serve connections, until SIGUSR1 or SIGTERM and the end of the last session.
+
+    `monitor` is the channel to ask for agents; it hears ProxyReady. Raises ProxyError before that.
+    """
+    # Only here: a connection on standard input needs none of it.
     from sendooway.net import listener
     from sendooway.net.places import Full, Place
 
-    contexts = _load(configuration, options)
+    configuration = _with_options(configuration, options)
+    contexts = _load(configuration)
     _give_up_rights(_user(configuration, log), log, outlive_parent=False)
     signals = _receive_signals()
     pool = Pool(configuration.smarthost_idle)
     ourselves = Ourselves(sock for sock, _ in listeners)
-    shared = _shared(configuration, options, contexts, monitor, log, pool, signals, ourselves)
-    if configuration.dial_early:
-        shared = replace(shared, early=EarlyDials(pool, signals.stop))
+    early = EarlyDials(pool, signals.stop) if configuration.dial_early else None
+    shared = Proxy(configuration, *contexts, monitor, log, pool, signals.stop, ourselves, early)
     balancers = Trust(configuration.proxy_trust)
 
     def begin(sock: socket.socket, listen: Listen, place: Place) -> Session | None:
@@ -108,14 +111,15 @@ def serve_standard_streams(
 ) -> None:
     """Serve the one connection that standard input and output are. Raises ProxyError before that."""
     kernel.set_title("sendooway [proxy]")
-    contexts = _load(configuration, options)
+    configuration = _with_options(configuration, options)
+    contexts = _load(configuration)
     user = _user(configuration, log)
     transport, address = _open_standard_streams()
     # What started us, a super-server or a shell, may go before the session does.
     _give_up_rights(user, log, outlive_parent=True)
     signals = _receive_signals(signal.SIGINT)  # ^C of the person who types
     ourselves = Ourselves([transport.socket] if isinstance(transport, SocketTransport) else [])
-    shared = _shared(configuration, options, contexts, monitor, log, Pool(0), signals, ourselves)
+    shared = Proxy(configuration, *contexts, monitor, log, Pool(0), signals.stop, ourselves)
     stream = Stream(transport, signals.stop)
     by_hand = Peer("", local=True, can_tls=False, lf_ends_line=True)
     balancers = Trust(configuration.proxy_trust)
@@ -127,11 +131,18 @@ def serve_standard_streams(
         pass
 
 
-def _load(configuration: Configuration, options: Options) -> tuple[ssl.SSLContext | None, ssl.SSLContext]:
-    """For our side, None where there is no TLS, and for smarthosts."""
+def _with_options(configuration: Configuration, options: Options) -> Configuration:
+    """With -S as if there were no certificate, and no wish for TLS either."""
+    if not options.no_tls:
+        return configuration
+    return replace(configuration, mailer_encryption=Encryption.FORBIDDEN, ssl_cert="")
+
+
+def _load(configuration: Configuration) -> tuple[ssl.SSLContext | None, ssl.SSLContext]:
+    """The contexts for our own side, None where there is no TLS, and for smarthosts. Raises ProxyError."""
     try:
         ours = None
-        if configuration.ssl_cert and not options.no_tls:
+        if configuration.ssl_cert:
             ours = tls.server_context(configuration.ssl_cert, configuration.ssl_key)
         return ours, tls.client_context(configuration.user_settings.ssl_ca)
     except TlsError as error:
@@ -139,6 +150,7 @@ def _load(configuration: Configuration, options: Options) -> tuple[ssl.SSLContex
 
 
 def _give_up_rights(user: tuple[int, int], log: Log, *, outlive_parent: bool) -> None:
+    """Become `user`, a uid and gid, for good, and be able to open next to nothing. Raises ProxyError."""
     uid, gid = user
     try:
         privileges.drop_to(uid, gid, None, outlive_parent=outlive_parent)
@@ -149,7 +161,7 @@ def _give_up_rights(user: tuple[int, int], log: Log, *, outlive_parent: bool) ->
 
 
 def _user(configuration: Configuration, log: Log) -> tuple[int, int]:
-    """Uid and gid of the user to become."""
+    """Uid and gid of the user to become. Raises ProxyError."""
     if os.geteuid() != 0:
         return os.getuid(), os.getgid()
     try:
@@ -162,7 +174,8 @@ def _user(configuration: Configuration, log: Log) -> tuple[int, int]:
 
 
 def _receive_signals(*ending: signal.Signals) -> _Signals:
-    """Those of `ending` end all at once."""
+    """SIGUSR1 wants no more connections. SIGTERM neither, and ends all sessions after GRACE_SECONDS; SIGALRM, by which
+    it does so, and the signals `ending` end them at once."""
     wake, wake_end = os.pipe()
     stop, stop_end = os.pipe()
     # Python calls the handlers when the main thread gets to it. Each signal writes here at once, and so wakes that
@@ -171,7 +184,7 @@ def _receive_signals(*ending: signal.Signals) -> _Signals:
     signal.set_wakeup_fd(wake_end, warn_on_full_buffer=False)
 
     def no_more(*_: object) -> None:
-        """`wake` says it."""
+        """The signal's octet in `wake` says it."""
 
     def finish(*_: object) -> None:
         signal.setitimer(signal.ITIMER_REAL, GRACE_SECONDS)
@@ -186,26 +199,11 @@ def _receive_signals(*ending: signal.Signals) -> _Signals:
     return _Signals(wake, stop)
 
 
-def _shared(
-    configuration: Configuration,
-    options: Options,
-    contexts: tuple[ssl.SSLContext | None, ssl.SSLContext],
-    monitor: Channel,
-    log: Log,
-    pool: Pool,
-    signals: _Signals,
-    ourselves: Ourselves,
-) -> Proxy:
-    if options.no_tls:
-        configuration = replace(configuration, mailer_encryption=Encryption.FORBIDDEN)
-    server_context, client_context = contexts
-    return Proxy(configuration, server_context, client_context, monitor, log, pool, signals.stop, ourselves)
-
-
 def _meet(stream: Stream, address: str, balancers: Trust, log: Log, *, tls: bool) -> Peer | None:
-    """Who is there, if the other end of the connection is `address`, see `request.peer_address`.
+    """Who is at the other end of a connection, which has this `address`, see `request.peer_address`.
 
-    None where a balancer does not say whose connection it is: then it is closed, and that logged.
+    Behind a balancer that is the client that its header tells. None where the header does not come: then the connection
+    is closed, and the log has the reason.
     """
     if address == LOCAL:
         return Peer("", local=True, tls=tls)
@@ -221,8 +219,8 @@ def _meet(stream: Stream, address: str, balancers: Trust, log: Log, *, tls: bool
 
 
 def _open_standard_streams() -> tuple[Transport, str | None]:
-    """The connection, on descriptors of its own; what reads or writes 0 and 1 then gets nothing of it. And the address
-    at its other end, see `request.peer_address`; None where it is no socket."""
+    """The connection, moved to other descriptors, so that nothing that uses 0 and 1 gets at it; and the address at its
+    other end, see `request.peer_address`, None where it is no socket."""
     reading, writing = os.dup(0), os.dup(1)
     process.point_at_null(0, 1)
     if not stat.S_ISSOCK(os.fstat(reading).st_mode) or not os.path.sameopenfile(reading, writing):

@@ -16,7 +16,7 @@ from sendooway.smtp.reply import Reply, reply
 
 
 class NoRoute(Exception):
-    """A mail that cannot be sent. `reply` is for the client; the log has its line already."""
+    """A mail cannot be sent. `reply` is for the client; the cause is in the log already."""
 
     def __init__(self, reply: Reply) -> None:
         super().__init__()
@@ -24,7 +24,7 @@ class NoRoute(Exception):
 
 
 class Routing:
-    """Of one session, once `user` has logged in. The smarthost at hand, which it used last, is its own."""
+    """The routing of one session in which `user` has logged in. It owns the smarthost at hand, which was used last."""
 
     def __init__(
         self,
@@ -49,12 +49,15 @@ class Routing:
         self._certain: str | None = None  # the sender whose mails go there as long as it is at hand
 
     def dial_early(self) -> None:
-        """No mail has begun yet, but will."""
+        """Make the smarthost of the user's last mail ready (see `early.py`), before the first mail of the session."""
         if self._dials is not None:
             self._early = self._dials.begin(self._user, self._agent, self.wishes, self._log)
 
     def reach(self, sender: str) -> Smarthost:
-        """The smarthost of this sender, ready for a mail. It stays at hand. Raises NoRoute, AgentError, Stopping."""
+        """The smarthost of this sender (empty: the null reverse-path), ready for MAIL. It stays at hand.
+
+        Raises NoRoute, AgentError, Stopping.
+        """
         if self._early is not None:
             self._early.make_way(sender, self._client)
         if sender == self._certain and (ready := self._ready()):
@@ -68,7 +71,7 @@ class Routing:
         return self._at_hand
 
     def cut(self) -> None:
-        """Gives the smarthost at hand up, in the middle of a mail or of anything else."""
+        """Close the connection to the smarthost at hand at once, in the middle of a mail or of anything else."""
         if self._at_hand is not None:
             self._at_hand.cut()
             self._at_hand = None
@@ -93,11 +96,11 @@ class Routing:
             smarthost.quit()
 
     def leave_early(self) -> Outcome | None:
-        """No mail comes at all: what became of dialling early; None: nothing was dialled."""
+        """End early dialling, as the session is over. Returns what became of it; None: nothing was dialled."""
         return self._early.leave() if self._early is not None else None
 
     def _ready(self) -> Smarthost | None:
-        """The smarthost at hand, if it takes one more mail; else it is quit, and none is at hand."""
+        """The smarthost at hand, if it takes one more mail; else it is quit, and None is returned."""
         if self._at_hand is not None and not self._at_hand.reset(self.wishes):
             # Not to be asked again: the reply that it owes us would be taken for another one.
             self._at_hand.quit()
@@ -159,6 +162,6 @@ class Routing:
 
 
 def known_as(account: AccountFound) -> str:
-    """What users are told of an account."""
+    """What users are told of an account, as in `mx.example.org:587 (account alice, /home/alice/.fetchmailrc:3)`."""
     login = f"account {account.username}" if account.username else "account without login"
     return f"{account.host}:{account.port} ({login}, {account.origin})"

@@ -45,8 +45,8 @@ RESET_SECONDS = 10  # for an idle connection to prove that it is alive; a new on
 
 @dataclass(frozen=True)
 class Wishes:
-    """How to deal with any smarthost of this session. `timeout` in seconds caps every wait, `whole` all of them
-    together; None: they do not. None of them may be `ourselves`."""
+    """How to deal with any smarthost of this session. `timeout` caps every wait, in seconds, and `whole` all of them
+    together; each may be None, for no such cap. A smarthost that turns out to be one of `ourselves` is left."""
 
     ehlo_name: str
     timeout: int | None
@@ -55,13 +55,13 @@ class Wishes:
     ourselves: Ourselves = field(default_factory=Ourselves)
 
     def seconds(self, limit: float) -> float:
-        """Raises TimeoutError where no time is left for anything."""
+        """How long a wait with this limit, in seconds, may be. Raises TimeoutError where no time is left at all."""
         waits = [limit] if self.timeout is None else [limit, self.timeout]
         return min(waits if self.whole is None else [*waits, self.whole.left()])
 
 
 class Login(Protocol):
-    """Who says the messages of a login: an agent, or the process itself where it is the user's own."""
+    """Who says the messages of a login: an agent (see SaslBegin), or the process itself where it is the user's own."""
 
     def begin_sasl(
         self, number: int, offered: tuple[str, ...], refused: tuple[str, ...]
@@ -70,8 +70,8 @@ class Login(Protocol):
     def continue_sasl(self, challenge: bytes) -> SaslResponse | SaslUnavailable: ...
 
 
+# Hears of each step that is done, and what came of it.
 Watch = Callable[[Step, Outcome], None]
-"""Hears of each step that is done, and what came of it."""
 
 
 class Smarthost:
@@ -171,9 +171,9 @@ def _attempt(
 def prepare(
     account: AccountFound, wishes: Wishes, login: Login, stream: Stream, context: ssl.SSLContext, watch: Watch
 ) -> Smarthost:
-    """All of it on a connection that has just been made, which stays open whatever comes.
+    """Secures a connection that has just been made, and logs in, as the account says; `watch` hears of each step.
 
-    Raises SmarthostError naming the stage, tls.CertificateError and Stopping.
+    The stream stays open whatever comes. Raises SmarthostError naming the stage, tls.CertificateError and Stopping.
     """
     return _Preparation(account, wishes, login, stream, context, watch).run()
 
@@ -183,7 +183,7 @@ def _unseen(step: Step, outcome: Outcome) -> None:
 
 
 class _Preparation:
-    """Does the steps of the dialogue on a connection that has just been made."""
+    """One call of `prepare`: does the steps of the dialogue; keeps the stage for errors, and what was said at login."""
 
     def __init__(
         self,
