@@ -19,15 +19,19 @@ MECHANISMS = (GSSAPI, "PLAIN", "LOGIN")
 
 
 class Encryption(Enum):
+    """Whether a client may or must use TLS before it logs in (`mailerEncryption`)."""
+
     ALLOWED = "allowed"
     REQUIRED = "required"
     FORBIDDEN = "forbidden"
 
 
 class EightBitMime(Enum):
-    FORCE = "force"
-    DISABLE = "disable"
-    IGNORE = "ignore"
+    """What becomes of an 8-bit message for a smarthost without 8BITMIME (`ext8BitMime`)."""
+
+    FORCE = "force"  # it is refused
+    DISABLE = "disable"  # it is sent all the same, and 8BITMIME is not offered to clients
+    IGNORE = "ignore"  # it is sent all the same
 
 
 class Use(Enum):
@@ -39,6 +43,8 @@ class Use(Enum):
 
 
 class Backend(Enum):
+    """What checks passwords (`authBackend`)."""
+
     PAM = "PAM"
     LDAP = "LDAP"
     NONE = "none"
@@ -46,9 +52,10 @@ class Backend(Enum):
 
 @dataclass(frozen=True)
 class Listen:
-    """One `listen` line. `address` is a numeric address, empty for every one; `path` for a UNIX socket.
+    """A place to listen on: a `listen` line's, or that of a socket that is `inherited` from whoever has started us.
 
-    Or a socket that is `inherited` of who started us.
+    It is a TCP port at a numeric `address`, empty for every address, or the `path` of a UNIX socket. `tls`: from the
+    first octet.
     """
 
     address: str = ""
@@ -172,7 +179,7 @@ def default_mappings() -> tuple[Mapping, ...]:
 
 
 def is_loopback(address: str) -> bool:
-    """Whether a numeric address is this machine's own: what is said there crosses no network."""
+    """Whether a numeric address is a loopback one: what is said there crosses no network."""
     return address == "::1" or address.startswith("127.")
 
 

@@ -85,7 +85,7 @@ KEYWORDS = {
         _Keyword("ext8BitMime", "ext_8bit_mime", values.one_of(EightBitMime)),
         _Keyword("extMessageSize", "ext_message_size", values.size),
         _Keyword("authBackend", "auth_backend", values.one_of(Backend)),
-        _Keyword("authCache", "auth_cache", values.seconds_or_none),
+        _Keyword("authCache", "auth_cache", values.seconds_or_zero),
         _Keyword("authMechanisms", "auth_mechanisms", values.mechanisms, _Empty.DEFAULT),
         _Keyword("krb5Keytab", "krb5_keytab", values.keytab, _Empty.DEFAULT),
         _Keyword("krb5PamAccount", "krb5_pam_account", values.yes_or_no),
@@ -94,7 +94,7 @@ KEYWORDS = {
         _Keyword("userInclude", "user_include", values.template, _Empty.DEFAULT),
         _Keyword("listen", "listen", values.listen, repeatable=True),
         _Keyword("proxyTrust", "proxy_trust", values.networks, _Empty.DEFAULT, repeatable=True),
-        _Keyword("smarthostIdle", "smarthost_idle", values.seconds_or_none),
+        _Keyword("smarthostIdle", "smarthost_idle", values.seconds_or_zero),
         _Keyword("dialEarly", "dial_early", values.yes_or_no),
         _Keyword("workers", "workers", values.from_one_to(WORKERS_LIMIT)),
         _Keyword("runAs", "run_as", values.word, _Empty.DEFAULT),
@@ -116,7 +116,7 @@ KEYWORDS = {
 
 
 class _Found:
-    """What the lines of one file say, before anything is made of it."""
+    """What the lines of one file say, value by value, before they are put together."""
 
     def __init__(self) -> None:
         self.settings: dict[str, object] = {}  # by field of UserSettings; and "mappings"
@@ -125,9 +125,11 @@ class _Found:
         self.warnings: list[str] = []
 
     def warn(self, origin: Origin, keyword: str, text: str) -> None:
+        """In the form of an error."""
         self.warnings.append(str(ConfigurationError(origin, keyword, text)))
 
     def keep(self, row: _Keyword, origin: Origin, value: object) -> None:
+        """Take the value of a line: beside the earlier ones of a repeatable keyword, else instead of an earlier one."""
         kept = self.settings if row.user else self.values
         if row.repeatable:
             earlier = kept.get(row.target, ())
@@ -156,6 +158,7 @@ class _Found:
 
 
 def _collect(text: str, file: str, *, by_user: bool) -> _Found:
+    """Read all lines of a file. Raises ConfigurationError at the first that is not understood."""
     found = _Found()
     for number, line in enumerate(assignment.lines(text), 1):
         origin = Origin(file, number)

@@ -35,6 +35,7 @@ def one_of(words: type[Enum]) -> Callable[[str], Enum]:
 
 
 def either(words: list[str]) -> str:
+    """`a, b or c`, for messages."""
     return " or ".join(filter(None, (", ".join(words[:-1]), words[-1])))
 
 
@@ -64,11 +65,13 @@ def from_one_to(most: int) -> Callable[[str], int]:
     return lambda value: _number(value, 1, most)
 
 
-def seconds_or_none(value: str) -> int:
+def seconds_or_zero(value: str) -> int:
+    """Where 0 stands for never."""
     return _number(value, 0, _SECONDS_LIMIT)
 
 
 def size(value: str) -> int | None:
+    """As Configuration.ext_message_size."""
     if value.lower() == "disable":
         return None
     try:
@@ -125,13 +128,13 @@ def user_dn(value: str) -> str:
 def uris(value: str) -> tuple[str, ...]:
     from sendooway.ldap import uri
 
-    uris = tuple(value.split())
+    servers = tuple(value.split())
     try:
-        for text in uris:
-            uri.parse(text)
+        for server in servers:
+            uri.parse(server)
     except ValueError:
         raise ValueError("is not a list of ldap://HOST:PORT or ldaps://HOST:PORT apart by blanks") from None
-    return uris
+    return servers
 
 
 def permitted(value: str) -> tuple[str, ...]:
@@ -169,7 +172,7 @@ def listen(value: str) -> tuple[Listen, ...]:
 
 
 def _addresses(host: str) -> tuple[str, ...]:
-    """The numeric addresses that `*`, `localhost`, an IPv4 address or an IPv6 address in brackets stands for."""
+    """The numeric addresses that `*` (empty), `localhost`, an IPv4 or, in brackets, an IPv6 address stands for."""
     if host == "*":
         return ("",)
     if host.lower() == "localhost":
@@ -191,7 +194,7 @@ def networks(value: str) -> tuple[str, ...]:
 
 
 def _network(word: str) -> str:
-    """An address is the network of that one host."""
+    """A network in its one form, ADDRESS/LENGTH. An address alone is the network of that one host."""
     import ipaddress
 
     address, slash, length = word.partition("/")

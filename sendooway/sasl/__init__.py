@@ -1,4 +1,4 @@
-"""SASL (RFC 4422). One file per mechanism; this is the table of them."""
+"""SASL (RFC 4422). One file per mechanism, in the shape of `mechanism.py`; this is the table of them."""
 
 from collections.abc import Callable, Collection, Generator
 
@@ -19,6 +19,7 @@ __all__ = [
     "Server",
     "TicketLogin",
     "choose",
+    "claimed",
     "client",
     "gssapi",
     "server",
@@ -26,19 +27,18 @@ __all__ = [
 
 Server = Generator[bytes, bytes, PasswordLogin | TicketLogin]
 
-# It is in none of the tables: both of its sides need a security context.
+# It is in neither table: both of its sides need a security context.
 GSSAPI = "GSSAPI"
 
 SERVERS: dict[str, Callable[[], Server]] = {"PLAIN": plain.server, "LOGIN": login.server}
 
-# The strongest first.
 CLIENTS: dict[str, Callable[[str, Secret], Client]] = {
     "CRAM-MD5": cram_md5.client,
     "PLAIN": plain.client,
     "LOGIN": login.client,
 }
 
-
+# The strongest first.
 STRENGTH = (GSSAPI, *CLIENTS)
 
 
@@ -48,7 +48,7 @@ def server(mechanism: str) -> Server:
 
 
 def claimed(mechanism: str, initial_response: bytes | None) -> str:
-    """Who a client says it is with the first message of its login; empty where that does not tell yet."""
+    """The user name that a client claims with AUTH, as it was typed; empty where only a later message tells it."""
     if mechanism != "PLAIN" or initial_response is None:
         return ""
     dialogue = plain.server()

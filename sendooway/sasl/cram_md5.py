@@ -1,4 +1,5 @@
-"""CRAM-MD5, RFC 2195: proves the password without sending it. Only the client side: ours is never checked by it."""
+"""CRAM-MD5, RFC 2195: proves the password without sending it. Only the client side: to
+check it, one would have to know the password."""
 
 from sendooway.sasl.mechanism import Client, SaslError
 from sendooway.secret import Secret

@@ -73,7 +73,7 @@ class TicketLogin:
 
 
 def server(context: Acceptor) -> Generator[bytes, bytes, TicketLogin]:
-    """The server side. Raises ContextError too."""
+    """The server side (RFC 4752, 3.2). Raises SaslError, and ContextError where the context fails."""
     token = context.step((yield b""))
     while not context.complete:
         token = context.step((yield token))
@@ -88,7 +88,8 @@ def server(context: Acceptor) -> Generator[bytes, bytes, TicketLogin]:
 
 
 def client(context: Context) -> Client:
-    """The client side, which acts as the principal that the context is of. Raises ContextError too."""
+    """The client side (RFC 4752, 3.1), which acts as the principal whose tickets the context has. Raises SaslError, and
+    ContextError where the context fails."""
     challenge = yield context.step(b"")
     while not context.complete:
         challenge = yield context.step(challenge)

@@ -1,10 +1,10 @@
 """LOGIN: never a standard (draft-murchison-sasl-login-00), but some clients and smarthosts know nothing else."""
 
-from sendooway.sasl.mechanism import Client, PasswordLogin, SaslError, Server, parse_name
+from sendooway.sasl.mechanism import Client, PasswordLogin, PasswordServer, SaslError, parse_name
 from sendooway.secret import Secret
 
 
-def server() -> Server:
+def server() -> PasswordServer:
     # Clients compare these prompts, some of them with their case and colon.
     username = yield b"Username:"
     password = yield b"Password:"

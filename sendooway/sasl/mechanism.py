@@ -2,7 +2,8 @@
 
 A server side is a generator that yields a challenge, is sent the response, and returns what the client claims. A client
 side yields responses and is sent challenges; its first yield is the initial response, or None where the server speaks
-first.
+first. It never returns: whether the login succeeded is told by SMTP. Both raise SaslError for a message that does not
+fit.
 """
 
 from collections.abc import Generator
@@ -24,7 +25,7 @@ class SaslError(Exception):
     """The other side's message does not fit the mechanism. The text holds nothing of the message."""
 
 
-Server = Generator[bytes, bytes, PasswordLogin]
+PasswordServer = Generator[bytes, bytes, PasswordLogin]
 Client = Generator[bytes | None, bytes, None]
 
 

@@ -1,10 +1,10 @@
 """PLAIN, RFC 4616: `authzid NUL authcid NUL password` in one message."""
 
-from sendooway.sasl.mechanism import Client, PasswordLogin, SaslError, Server, parse_name
+from sendooway.sasl.mechanism import Client, PasswordLogin, PasswordServer, SaslError, parse_name
 from sendooway.secret import Secret
 
 
-def server() -> Server:
+def server() -> PasswordServer:
     message = yield b""
     fields = message.split(b"\0")
     if len(fields) != 3:
