@@ -7,7 +7,7 @@ from enum import Enum
 
 @dataclass(frozen=True)
 class Identity:
-    """A local user, as the system's user database names it (never as it was typed)."""
+    """A local user, as the system's user database or the directory names it (never as it was typed)."""
 
     name: str
     uid: int
@@ -16,7 +16,8 @@ class Identity:
 
 
 class Verdict(Enum):
-    """The answers other than yes. All but the last are a back end's."""
+    """The answers other than yes, with the replies that SMTP has for them. CROWDED is the monitor's, the others a back
+    end's."""
 
     REFUSED = "refused"  # wrong password, unknown or unpermitted user: 535 5.7.8
     LATER = "later"  # the back end is out of order: 454 4.7.0
@@ -25,9 +26,9 @@ class Verdict(Enum):
 
 
 class LoginError(Exception):
-    """The login is not granted. `verdict` decides the reply; `reason` is for the log and holds no secret.
+    """The login is not granted. `verdict` decides the reply; `reason` and `remedy` are for the log and hold no secret.
 
-    So is `remedy`, which says what helps, where that is known.
+    `remedy` says what helps, empty where that is not known.
     """
 
     def __init__(self, verdict: Verdict, reason: str, remedy: str = "") -> None:

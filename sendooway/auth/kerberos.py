@@ -28,7 +28,7 @@ Result = TypeVar("Result")
 
 
 def check(name: str) -> str:
-    """The keytab `name` (empty: the system's) as libkrb5 names it, if everything is there to accept clients with it.
+    """The name of the keytab `name`, or of the system's where that is empty, if all is there to accept clients with it.
 
     Raises AuthenticatorError, which says what is missing and what brings it.
     """
@@ -56,8 +56,8 @@ def accept(name: str, *, constrained: bool, warn: Callable[[ContextError], None]
     """A context for a client, with the keys of the keytab `name` (empty: the system's).
 
     With `constrained`, a client that delegates nothing still brings tickets, where the KDC permits constrained
-    delegation (S4U2Proxy). This asks the KDC; if that fails, `warn` gets the error, and it works without. Raises
-    ContextError.
+    delegation (S4U2Proxy). This asks the KDC; if that fails, `warn` is called with the error, and clients are accepted
+    without it. Raises ContextError.
     """
     gssapi = _gssapi()
     try:
@@ -66,7 +66,7 @@ def accept(name: str, *, constrained: bool, warn: Callable[[ContextError], None]
         keytab.find_service(name, SERVICE)
     except (PrincipalError, KeytabError) as error:
         raise ContextError(str(error)) from None
-    # With another mechanism than this, SPNEGO would be accepted too, which RFC 4752 does not speak.
+    # Without this list SPNEGO would be accepted, too, which is no part of RFC 4752.
     mechanisms = [gssapi.MechType.kerberos]
     with _errors(gssapi):
         if constrained:
@@ -144,7 +144,7 @@ class _Acceptor(_SecurityContext):
 
 
 class _Initiator:
-    """A context that is made of the first tickets that a KDC likes. It begins with its first step."""
+    """A context made of the first tickets with which a KDC serves us. They are tried at its first step."""
 
     def __init__(self, host: str, delegated: object | None, client_keytab: str) -> None:
         self._host = host
@@ -184,6 +184,7 @@ class _Initiator:
         raise ContextError(f"no ticket; {'; '.join(told)}", causes=causes)
 
     def _sources(self, gssapi: Any) -> Iterator[tuple[str, Callable[[], Any]]]:
+        """Where tickets may come from, in the words of messages, and what acquires them."""
         mechanisms = [gssapi.MechType.kerberos]
         if self._delegated is not None:
             yield "delegated by the client", lambda: self._delegated
@@ -210,7 +211,7 @@ class _Initiator:
 def _gssapi() -> Any:
     """The package, set up. Raises ContextError if it cannot be loaded."""
     try:
-        # Here for accounts that use it where no client may: a user has a cache of the own.
+        # Not unpacked yet where no client may use GSSAPI, but an account does: then into the user's own cache.
         one_file.unpack()
         import gssapi
     except one_file.UnpackError as error:

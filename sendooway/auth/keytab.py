@@ -68,7 +68,7 @@ def parse(octets: bytes) -> tuple[str, ...]:
     native = octets[1] != _BIG_ENDIAN
     rest = _Octets(octets[2:], sys.byteorder if native else "big")
     principals = []
-    # Less than a length is what is left where the writer was interrupted: libkrb5 reads no further either.
+    # A writer that was interrupted may leave fewer octets than a length has: libkrb5 reads no further either.
     while len(rest) >= 4 and (size := rest.number(4, signed=True)):
         if size < 0:
             rest.take(-size)
@@ -91,7 +91,10 @@ def _text(octets: bytes) -> str:
 
 
 def read(name: str) -> bytes:
-    """The octets of a keytab, given as a path, or as libkrb5 writes it, `FILE:` and a path. Raises KeytabError."""
+    """The octets of the keytab `name`: an absolute path, with or without libkrb5's `FILE:` before it.
+
+    Raises KeytabError, with a remedy, if it cannot be read, is no regular file, or is longer than SIZE_LIMIT.
+    """
     path = name.removeprefix("FILE:").removeprefix("WRFILE:")
     if not path.startswith("/") or "\0" in path:
         raise KeytabError("its name is no absolute path, and only files can be read")

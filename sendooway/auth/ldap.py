@@ -36,7 +36,7 @@ Answer = Mapping[str, object]
 
 
 def check(configuration: Configuration) -> None:
-    """Raises AuthenticatorError if there is no user that may talk to the servers."""
+    """Raise AuthenticatorError if there is no user (`runAs`) who may talk to the servers."""
     try:
         if os.geteuid() == 0:
             network_user(configuration.run_as)
@@ -52,9 +52,10 @@ def load() -> None:
 
 
 def verify(configuration: Configuration, name: str, password: Secret, client: str) -> Identity:
-    """Ask the servers about a user and a password. `client` does not matter to them.
+    """The user whom the first server that answers knows by this name and password. `client` does not matter.
 
-    The name has to be one that `login.is_name` lets through. Call it where there is one thread. Raises LoginError.
+    The name has to be one that `login.is_name` lets through. It forks: call it where there is one thread. Raises
+    LoginError.
     """
     # It would be an anonymous bind, which succeeds whoever the user is (RFC 4513, 5.1.2).
     if not password.octets:
@@ -63,7 +64,7 @@ def verify(configuration: Configuration, name: str, password: Secret, client: st
     match answer:
         case {"entry": dict(attributes)}:
             identity = to_identity(name, attributes)
-            distinguish(identity)
+            require_distinct(identity)
             return identity
         case {"refused": str(reason)}:
             raise LoginError(Verdict.REFUSED, reason)
@@ -85,7 +86,8 @@ def format_dn(template: str, name: str) -> str:
 
 
 def to_identity(name: str, attributes: Mapping[str, object]) -> Identity:
-    """The user of an entry, whose attribute names are in lower case. Raises LoginError for one that is none of ours."""
+    """The user of an entry, whose attribute names are in lower case. Raises LoginError if it is no entry of a person of
+    this name with a usable home."""
     # A server compares names without case; what it has is the name.
     names = [value for value in _values(attributes, "uid") if value.lower() == name.lower()]
     if not names:
@@ -137,7 +139,7 @@ def _number(attributes: Mapping[str, object], attribute: str, keyword: str) -> i
 
 
 def least(keyword: str, path: str = "/etc/login.defs") -> int:
-    """The least number that login.defs(5) has for people by a keyword."""
+    """The least uid or gid of a person: what login.defs(5) says for UID_MIN or GID_MIN (`keyword`), else 1000."""
     with contextlib.suppress(OSError), open(path, encoding="utf-8", errors="replace") as file:
         for line in file:
             words = line.split()
@@ -147,8 +149,9 @@ def least(keyword: str, path: str = "/etc/login.defs") -> int:
     return _LEAST_DEFAULT
 
 
-def distinguish(identity: Identity) -> None:
-    """Raises LoginError for who would have another user's rights: those of the number, or of the name's groups."""
+def require_distinct(identity: Identity) -> None:
+    """Raise LoginError for a user of the directory who would have the rights of another user of this system: by the
+    same number, or by the groups of the same name."""
     # To become another user, one has to be root.
     if os.geteuid() not in (0, identity.uid):
         raise LoginError(Verdict.REFUSED, "not-the-user-who-runs-sendooway")
@@ -166,7 +169,7 @@ def _ask(configuration: Configuration, dn: str, password: Secret) -> Answer | No
     pid = os.fork()
     if pid == 0:
         try:
-            # The secrets of the configuration are within reach of the others.
+            # Through another descriptor the secrets of the configuration could be read.
             process.close_all_but({0, 1, 2, writing})
             with open(writing, "wb") as pipe:
                 pipe.write(json.dumps(_answer(configuration, dn, password)).encode("ascii"))
@@ -182,7 +185,8 @@ def _ask(configuration: Configuration, dn: str, password: Secret) -> Answer | No
 
 
 def _answer(configuration: Configuration, dn: str, password: Secret) -> Answer:
-    """In the child: `entry` with the values of each attribute, or the reason why it is `refused`, or asked `later`."""
+    """In the child, what the servers say: `entry` with the values of each attribute, or the reason why the login is
+    `refused`, or cannot be checked now (`later`)."""
     from sendooway.ldap.client import BindRefused, LdapError, read_own_entry
     from sendooway.net import tls
     from sendooway.net.deadline import Deadline
@@ -213,7 +217,7 @@ def _answer(configuration: Configuration, dn: str, password: Secret) -> Answer:
 
 
 def _drop_rights(run_as: str) -> None:
-    """Raises PrivilegeError and RunAsError."""
+    """Become the user who may talk to the network, for good. Raises PrivilegeError and RunAsError."""
     if os.geteuid() == 0:
         entry = network_user(run_as)
         privileges.drop_to(entry.pw_uid, entry.pw_gid, None)

@@ -26,8 +26,9 @@ class Authenticator:
 
     `check` is quick and raises AuthenticatorError if it is not set up; `load` imports what it needs, takes its time
     only once, and raises the same; `verify(name, password, client)` gives the identity or raises LoginError. So does
-    `recognise(name, client)`, where the password was proved a while ago and need not be again; None: it always does.
+    `recognise(name, client)` for a user who has proved the password a while ago; None: it has to be proved each time.
     `hold` follows `load`, and spares the processes that are forked from then on what each check would load anew.
+    `admits_root`: root may log in.
     """
 
     check: Callable[[], None]
@@ -55,17 +56,18 @@ def check(configuration: Configuration) -> None:
 
 
 def load(configuration: Configuration) -> None:
-    """Import what logins need, and have at hand what is imported at the first ticket. Raises AuthenticatorError."""
+    """Import what passwords need, and unpack what the first ticket will import. Raises AuthenticatorError."""
     for authenticator in _needed(configuration):
         authenticator.load()
         authenticator.hold()
     if GSSAPI in configuration.auth_mechanisms:
-        # Now, with the rights of this process. What can be wrong with it `snapshot` has logged, and offers no GSSAPI.
+        # Now, with the rights of this process. If it fails, `snapshot` has logged that and offers no GSSAPI.
         with contextlib.suppress(one_file.UnpackError):
             one_file.unpack()
 
 
 def _needed(configuration: Configuration) -> list[Authenticator]:
+    """The back ends that logins can come to: that of passwords, and PAM where it has a say on tickets."""
     mechanisms = set(configuration.auth_mechanisms)
     backends = {configuration.auth_backend} if mechanisms - {GSSAPI} else set()
     if GSSAPI in mechanisms and _asks_pam_account(configuration):
@@ -157,7 +159,7 @@ def _permit(identity: Identity, valid_users: Collection[str], *, admits_root: bo
 
 
 def is_name(text: str) -> bool:
-    """Whether this can be the name of a user, safe in paths, command lines and logs."""
+    """Whether `text`, as it was typed, can be the name of a user and is safe in paths, command lines and logs."""
     return 0 < len(text) <= 256 and text.isprintable() and "/" not in text and text[0] not in "-."
 
 

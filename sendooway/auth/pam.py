@@ -31,8 +31,8 @@ _REFUSALS = {
     27: "password-expired",
 }
 
-# pam_fail_delay(3): who sets this function waits alone. Each refusal is delayed by the agent, all in the same way; the
-# modules' own delay would tell a wrong password from an unknown user.
+# pam_fail_delay(3): with this function set, PAM itself does not wait. The agent delays all refusals alike; the modules'
+# own delay would tell a wrong password from an unknown user.
 _no_delay = ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_uint, ctypes.c_void_p)(lambda *_: None)
 
 
@@ -66,8 +66,8 @@ _held: Any = None
 def hold() -> None:
     """Load the modules of the service, so that processes that are forked from now on need not.
 
-    None of them is asked anything, and what is wrong with one the first login tells. They stay loaded until this is
-    called again, which loads what has replaced them; what the service's file says decides at each login anew.
+    No module is asked anything; if one cannot be loaded, the first login will tell. They stay loaded until this is
+    called again, which loads what has replaced them. The service's file itself is read anew at each login.
     """
     global _held
     import pam

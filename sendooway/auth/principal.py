@@ -24,7 +24,7 @@ _NAME_LIMIT = 1024  # octets
 
 
 class PrincipalError(Exception):
-    """libkrb5 does not do as asked. The text is its own, with what helps."""
+    """libkrb5 refuses, or is missing. The text has its own words, and what helps."""
 
 
 def to_local(principal: str) -> str | None:
@@ -42,8 +42,8 @@ def to_local(principal: str) -> str | None:
 def may_act_as(principal: str, user: Identity) -> bool:
     """Whether the user lets the principal in: by ~/.k5login where there is one, else if auth_to_local gives this user.
 
-    The file is looked for with the user's own rights, in a process of its own: call it where there is one thread.
-    Raises PrincipalError where these rights are not enough to tell whether there is such a file.
+    A child looks for the file with the user's own rights: call it where there is one thread. Raises PrincipalError
+    where these rights are not enough to tell whether there is such a file, and where it takes too long to read.
     """
     reading, writing = os.pipe()
     pid = os.fork()
@@ -72,8 +72,8 @@ def _answer(principal: str, user: Identity) -> bytes:
     signal.setitimer(signal.ITIMER_REAL, READ_SECONDS)
     try:
         privileges.drop_to(user.uid, user.gid, user.name)
-        # Where it cannot search the home folder, libkrb5 takes it that there is no .k5login; and then everybody gets in
-        # whom that file may keep out.
+        # If libkrb5 cannot search the home folder, it acts as if there were no .k5login, and lets in those whom that
+        # file may keep out.
         with contextlib.suppress(FileNotFoundError):
             os.stat(os.path.join(user.home, "."))
         with _context() as (krb5, context), _parsed(krb5, context, principal) as parsed:

@@ -44,10 +44,10 @@ _COLOURS = {Verdict.GOOD: Colour.GREEN, Verdict.DOUBTFUL: Colour.YELLOW, Verdict
 
 @dataclass(frozen=True)
 class Candidate:
-    """What is tried: `sender` names it to the user, `senders` are those that MAIL is said with. `problem` is why it
-    cannot be tried at all; `account` None: there is none."""
+    """An account to be tried: `title` names it to the user, `senders` are those that MAIL is said with. `problem` is
+    why it cannot be tried at all, empty where it can; `account` None: there is none."""
 
-    sender: str
+    title: str
     senders: tuple[str, ...]
     account: Account | None
     problem: str = ""
@@ -68,7 +68,7 @@ class Report:
 def run(line: CommandLine) -> int:
     situation = survey(line.value("config"), who_asks())
     readings = read_all(situation)
-    candidates = [_of_address(address, readings) for address in line.arguments] or of_all(readings)
+    candidates = [_of_address(address, readings) for address in line.arguments] or _of_all(readings)
     errors = [] if line.arguments else [str(reading.error) for reading in readings if reading.error]
     reports = _try_all([_with_password(one, situation) for one in candidates], _way(situation))
     if line.has("json"):
@@ -82,7 +82,7 @@ def run(line: CommandLine) -> int:
 
 
 def _way(situation: Situation) -> Way:
-    """Raises ConfigurationError for files that an agent could not use either."""
+    """How to try accounts. Raises ConfigurationError for trusted certificates that an agent could not use either."""
     settings, user = situation.settings, situation.user
     keytab = expand(settings.krb5_client_keytab, user, Origin("krb5ClientKeytab", 0))
     return Way(user, settings, situation.trusted(), situation.passwords, keytab)
@@ -94,7 +94,7 @@ def _of_address(address: str, readings: Sequence[Reading]) -> Candidate:
     return Candidate(address, senders, explanation.account, explanation.reason)
 
 
-def of_all(readings: Sequence[Reading]) -> list[Candidate]:
+def _of_all(readings: Sequence[Reading]) -> list[Candidate]:
     """Each account of each mapping once, with the senders that it has in full."""
     found = []
     for reading in readings:
@@ -179,7 +179,7 @@ class _Progress:
             self._shown = False
 
     def _tell(self) -> None:
-        names = [f"{self._candidates[number].sender} ({phase.value})" for number, phase in self._running.items()]
+        names = [f"{self._candidates[number].title} ({phase.value})" for number, phase in self._running.items()]
         line = printable(f"{self._done} of {len(self._candidates)} done; {', '.join(names)}")
         self._write(line[: (terminal(sys.stderr).width or 80) - 1])
 
@@ -193,7 +193,7 @@ def as_object(report: Report) -> dict[str, object]:
     """What --json prints of one account."""
     candidate, account = report.candidate, report.candidate.account
     return {
-        "address": candidate.sender,
+        "address": candidate.title,
         "file": account.origin.file if account else None,
         "line": account.origin.line if account else None,
         "server": account.host if account else None,
@@ -215,7 +215,7 @@ def as_text(reports: Sequence[Report], situation: Situation, terminal: Terminal)
     lines = table(heads, [_row(report) for report in reports], terminal)
     bad, doubtful = [], list(situation.notes)
     for report in reports:
-        about = f"{report.candidate.sender}{_place(report, situation.user)}"
+        about = f"{report.candidate.title}{_place(report, situation.user)}"
         if report.candidate.problem:
             bad.append(f"{about}: {tilde(report.candidate.problem, situation.user)}")
         for result in report.results.values():
@@ -237,7 +237,7 @@ def _row(report: Report) -> list[Cell]:
     if report.candidate.problem:
         smarthost = smarthost or "none"
     cells = [_cell(report, phase) for phase in Phase]
-    return [Cell(report.candidate.sender), Cell(smarthost, Colour.NONE if account else Colour.RED), *cells]
+    return [Cell(report.candidate.title), Cell(smarthost, Colour.NONE if account else Colour.RED), *cells]
 
 
 def _cell(report: Report, phase: Phase) -> Cell:
@@ -246,14 +246,14 @@ def _cell(report: Report, phase: Phase) -> Cell:
         unusable = report.candidate.account is not None and report.candidate.problem and phase is Phase.LOGIN
         return Cell("unusable", Colour.RED) if unusable else Cell(_why_not(report, phase))
     failed = result.verdict is Verdict.BAD
-    # Where there are no colours, it has to be seen all the same.
+    # In capitals, so that it is seen without colours, too.
     return Cell(
         result.text.upper() if failed and phase is not Phase.MECHANISMS else result.text, _COLOURS[result.verdict]
     )
 
 
 def _why_not(report: Report, phase: Phase) -> str:
-    """In place of a result: what there is not. Empty: it was not come to."""
+    """What stands in place of a result that there cannot be; empty where the phase was not reached."""
     account = report.candidate.account
     if account is None or not report.results:
         return ""

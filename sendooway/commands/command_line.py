@@ -8,7 +8,8 @@ from sendooway.options import UsageError
 
 @dataclass(frozen=True)
 class Syntax:
-    """The options of a command beside those that each has, as for getopt; and how many arguments it takes."""
+    """The long options of a command, as getopt has them, beside those that every command has; and how many arguments it
+    takes."""
 
     options: tuple[str, ...] = ()
     fewest: int = 0
@@ -37,12 +38,12 @@ class CommandLine:
         return tuple(value for option, value in self.options if option == name)
 
     def value(self, name: str) -> str | None:
-        """That of the last one."""
+        """The value of the last one, None where there is none."""
         return self.values(name)[-1] if self.has(name) else None
 
 
 def parse_command_line(argv: list[str], syntax: Syntax) -> CommandLine:
-    """Options and arguments, mixed as one likes. Raises UsageError; --help makes all arguments right."""
+    """Options and arguments, in any order. With --help the arguments are not looked at. Raises UsageError."""
     try:
         pairs, arguments = gnu_getopt(argv, SHORT, syntax.long)
     except GetoptError as error:

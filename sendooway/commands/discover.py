@@ -81,7 +81,7 @@ def _proposed(address: str, finding: Finding, readings: Sequence[Reading], situa
 def _all_as_text(
     discoveries: Sequence[Discovery], bare: Sequence[Entry], situation: Situation, terminal: Terminal
 ) -> list[str]:
-    """`bare` are the mailboxes that were looked through for addresses."""
+    """What is printed for people. `bare` are the mailboxes without an account in which addresses were looked for."""
     lines: list[str] = []
     for discovery in discoveries:
         lines += [*([""] if lines else []), *as_text(discovery, situation, terminal)]

@@ -40,8 +40,9 @@ _PATTERNS_SHOWN = 5
 
 @dataclass(frozen=True)
 class Explanation:
-    """`vain` has, for each source searched before, what it is and why it did not match. `pattern` is what decides: the
-    pattern that matches and why. `reason` says why there is no account, empty where there is one."""
+    """Which account serves a sender, and why. `vain` has, for each source searched before it, its name and why it does
+    not match. `pattern` is the one that matches, with its meaning. `reason` says why there is no account, or why it
+    cannot be used, empty where it can. `status` is the exit status."""
 
     vain: tuple[tuple[str, str], ...]
     account: Account | None
@@ -65,7 +66,7 @@ def run(line: CommandLine) -> int:
 
 
 def explain(reverse_path: str, readings: Sequence[Reading]) -> Explanation:
-    """What a look-up of this reverse-path (empty: the null one) comes to, as in accounts/lookup.py."""
+    """What a look-up of this reverse-path (empty: the null one) would find, by the rules of accounts/lookup.py."""
     vain: list[tuple[str, str]] = []
     for reading in readings:
         if reading.error is not None:

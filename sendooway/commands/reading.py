@@ -26,7 +26,7 @@ _MISSING = (" (no such file)", " (no such folder)")
 
 @dataclass(frozen=True)
 class Reading:
-    """One mapping and what it gives; `error` where that is nothing, since an agent would refuse it too."""
+    """One mapping and what it gives. With an `error`, for which an agent would refuse it, it gives nothing."""
 
     mapping: Mapping
     listing: Listing
@@ -34,7 +34,7 @@ class Reading:
 
 
 def read_all(situation: Situation) -> tuple[Reading, ...]:
-    """All mappings, also behind those that cannot be used."""
+    """What each mapping gives, also those behind one that cannot be used."""
     return tuple(_read(mapping, situation) for mapping in situation.mappings)
 
 
@@ -46,7 +46,7 @@ def _read(mapping: Mapping, situation: Situation) -> Reading:
 
 
 def missing(searched: str) -> tuple[str, str] | None:
-    """Of the name of what was searched: the file or folder and why it could not be read; None where it was."""
+    """From a name in `Listing.searched`: the file or folder that is not there, and the words that say so; else None."""
     if not searched.endswith(_MISSING):
         return None
     path, _, why = searched.removesuffix(")").rpartition(" (")

@@ -21,9 +21,9 @@ DEFAULT_CONFIGURATION = "/etc/sendooway.conf"
 
 @dataclass(frozen=True)
 class Situation:
-    """What an agent would know that has become the user: settings, and mappings in the order of search.
+    """What this user's agent would know: settings, and mappings in the order of search.
 
-    `notes` are what the user should know of it, one line each, without secrets.
+    `notes` are what the user should know about the configuration, one line each, without secrets.
     """
 
     user: Identity
@@ -34,7 +34,7 @@ class Situation:
     notes: tuple[str, ...]
 
     def trusted(self) -> ssl.SSLContext:
-        """For connections to smarthosts. Raises ConfigurationError."""
+        """The context for connections to smarthosts. Raises ConfigurationError if sslCA cannot be used."""
         try:
             return client_context(self.settings.ssl_ca)
         except TlsError as error:

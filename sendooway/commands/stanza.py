@@ -14,7 +14,8 @@ from sendooway.discovery.search import Candidate, Proposal
 
 @dataclass(frozen=True)
 class Stanza:
-    """`where` says where in which file the lines belong. `complete`: no password has to be put in."""
+    """The lines of one account. `where` says in which file, and where in it, they belong; `source` is that of the
+    mapping that reads it. `complete`: no password has to be put in."""
 
     source: str
     where: str
@@ -23,7 +24,8 @@ class Stanza:
 
 
 def stanzas(address: str, proposal: Proposal, readings: Sequence[Reading], user: Identity) -> list[Stanza]:
-    """For the mailbox of this address, where a file has it, else for each file that could have the account."""
+    """The stanzas that make an account of the proposal: in the entry of this mailbox, where a file has one, else one
+    for each file that could hold the account."""
     found = []
     for reading in readings:
         for entry in reading.listing.entries:
@@ -35,7 +37,8 @@ def stanzas(address: str, proposal: Proposal, readings: Sequence[Reading], user:
 
 
 def _at(entry: Entry, source: str, address: str, proposal: Proposal) -> Stanza | None:
-    """The mailbox's own login serves, unless the smarthost is known to want another."""
+    """The stanza in the mailbox's own entry, whose login serves unless the smarthost is known to want another one. None
+    where files of this source have no entries of mailboxes."""
     retriever = entry.retriever
     assert retriever
     same = retriever.password is not None and proposal.candidate.username in ("", retriever.username)
@@ -70,7 +73,7 @@ def _possible(source: str, proposal: Proposal) -> bool:
 
 
 def _lines(source: str, address: str, proposal: Proposal, *, login: bool) -> tuple[str, ...]:
-    """With a mark that stays when they are copied, where the proposal is not confirmed."""
+    """Where the proposal is not confirmed, the first line is a comment that says so, also when they are copied."""
     candidate = proposal.candidate
     doubt = () if proposal.confirmed else (f"# Not confirmed: is {candidate.host} really the provider's host?",)
     username = (candidate.username or address) if login else ""

@@ -20,6 +20,8 @@ class Colour(Enum):
 
 @dataclass(frozen=True)
 class Cell:
+    """A text in a table, as it came: `table` makes it printable."""
+
     text: str
     colour: Colour = Colour.NONE
 
@@ -115,7 +117,7 @@ def warnings(texts: Iterable[str], terminal: Terminal) -> list[str]:
 
 
 def paragraph(text: str, terminal: Terminal, indentation: str = "") -> list[str]:
-    """The words of a text in lines that fit, the second and later ones indented. A long word stays whole."""
+    """The words of a text in lines that fit, all but the first behind `indentation`. A long word stays whole."""
     if terminal.width is None:
         return [text]
     lines: list[str] = []

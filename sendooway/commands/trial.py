@@ -45,6 +45,8 @@ class Phase(Enum):
 
 
 class Verdict(Enum):
+    """The values are those of --json."""
+
     GOOD = "good"
     DOUBTFUL = "doubtful"  # mail can be sent, but somebody should look
     BAD = "bad"
@@ -62,13 +64,14 @@ class Result:
 
 GOOD = Result(Verdict.GOOD, "ok")
 
+# Without the phases that were not reached, or that this account does not have.
 Results = dict[Phase, Result]
-"""Without the phases that were not come to, or that this account does not have."""
 
 
 @dataclass(frozen=True)
 class Way:
-    """How accounts are tried: like the agents of this user do it. `context` trusts what they trust."""
+    """How accounts are tried: as the agents of this user do it. `context` trusts what they trust; `client_keytab` is a
+    path, empty for none; `seconds` is the time that one account may take."""
 
     user: Identity
     settings: UserSettings
@@ -81,7 +84,7 @@ class Way:
 def try_out(account: Account, senders: tuple[str, ...], way: Way, begin: Callable[[Phase], None]) -> Results:
     """Try an account, whose password is at hand, and MAIL with each of the senders; `begin` hears of each phase.
 
-    Needs no signals: many of them may run side by side, each in its thread.
+    It needs no signals, so that many accounts may be tried side by side, each in its thread.
     """
     trial = _Trial(account, way, begin)
     trial.run(senders)
@@ -89,6 +92,8 @@ def try_out(account: Account, senders: tuple[str, ...], way: Way, begin: Callabl
 
 
 class _Trial:
+    """One call of `try_out`: the Login of its own dialogue, which it also watches."""
+
     def __init__(self, account: Account, way: Way, begin: Callable[[Phase], None]) -> None:
         self.results: Results = {}
         self._account = account
@@ -135,15 +140,11 @@ class _Trial:
         except (DialError, TimeoutError) as error:
             self.results[Phase.IPV4] = Result(Verdict.BAD, "unknown host", f"{host}: {error}")
             return None
-        families: list[tuple[Phase, AddressFamily]] = [(Phase.IPV6, AF_INET6), (Phase.IPV4, AF_INET)]
-        having = [
-            (phase, of_it)
-            for phase, family in families
-            if (of_it := [address for address in addresses if address[0] == family])
-        ]
-        ends = together([partial(_dial, of_it, deadline) for _, of_it in having])
+        of_family = {phase: [address for address in addresses if address[0] == _FAMILIES[phase]] for phase in _FAMILIES}
+        phases = [phase for phase in _FAMILIES if of_family[phase]]
+        ends = together([partial(_dial, of_family[phase], deadline) for phase in phases])
         socks = [end for end in ends if isinstance(end, socket)]
-        for (phase, _), end in zip(having, ends, strict=True):
+        for phase, end in zip(phases, ends, strict=True):
             if isinstance(end, socket):
                 self.results[phase] = GOOD
             else:
@@ -154,7 +155,7 @@ class _Trial:
         return socks[0] if socks else None
 
     def _prepare(self, sock: socket, wishes: Wishes) -> Smarthost | None:
-        """Raises SmarthostError. None: the certificate is not valid, and has to be."""
+        """The smarthost, ready for MAIL. None: its certificate is not valid, and has to be. Raises SmarthostError."""
         try:
             peer: Address = (sock.family, sock.getpeername())
         except OSError as error:
@@ -231,6 +232,8 @@ class _Trial:
         return self._login.respond(challenge)
 
 
+_FAMILIES: dict[Phase, AddressFamily] = {Phase.IPV6: AF_INET6, Phase.IPV4: AF_INET}
+
 _PHASES = {
     Stage.CONNECT: Phase.IPV4,
     Stage.GREETING: Phase.EHLO,
@@ -251,7 +254,7 @@ def _dial(addresses: list[Address], deadline: Deadline) -> socket | str:
 
 
 def _certificate(stream: Stream, host: str) -> Result:
-    """How long the certificate is valid that has just proved to be the host's; of an unverified one nothing is told."""
+    """How long the host's certificate, just found good, is still valid; of an unverified one nothing is known."""
     assert isinstance(stream.transport, tls.TlsTransport)
     certificate = stream.transport.socket.getpeercert() or {}
     end = str(certificate.get("notAfter", ""))

@@ -19,7 +19,7 @@ class Dns:
         self._server = server
 
     def ask(self, names: tuple[str, ...], deadline: Deadline) -> tuple[DnsAnswer, ...]:
-        """The SRV records of each name; all are asked at once."""
+        """The SRV records of each name, in the order of the names; all are asked at once."""
         from dns.exception import DNSException
         from dns.resolver import Resolver
 

@@ -27,7 +27,8 @@ def fetch(
 ) -> bytes | Absent | Unreachable:
     """The document at an https URL, if it has at most `most_octets`; more are not waited for.
 
-    Redirections are followed within the domain, and only to https.
+    Redirections are followed within the domain, and only to https. Absent: the answer is no such document, or its
+    certificate not good; Unreachable: there was no answer.
     """
     for _ in range(1 + MOST_REDIRECTIONS):
         parts = urlsplit(url)
@@ -53,7 +54,7 @@ class Redirection:
 
 
 def read_response(octets: bytes, url: str, domain: str, most_octets: int) -> bytes | Absent | Redirection:
-    """What all that has come from the server of an URL means."""
+    """What the octets that a server has sent until it closed, as its answer for `url`, mean."""
     try:
         response = HTTPResponse(cast("ssl.SSLSocket", _Received(octets)))
         response.begin()

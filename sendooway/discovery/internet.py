@@ -1,4 +1,4 @@
-"""Answers the questions of a search, each within its time, all of them together too."""
+"""Answers the questions of a search: each within its time, and all within theirs."""
 
 import ssl
 from functools import partial
@@ -22,7 +22,8 @@ QUESTION_SECONDS = 6.0
 
 
 class Internet:
-    """As this machine sees it. `dns` and `resolve` (a host and its port to addresses) may be others, for tests."""
+    """The network as this machine sees it. `context` trusts smarthosts and web servers; `seconds` is for one question.
+    `dns` and `resolve` (a host and its port to addresses) may be others, for tests."""
 
     def __init__(
         self,
@@ -99,6 +100,8 @@ class Internet:
 
 
 class _NoLogin:
+    """The Login of an account without a user name, which is never asked."""
+
     def begin_sasl(
         self, number: int, offered: tuple[str, ...], refused: tuple[str, ...]
     ) -> SaslResponse | SaslUnavailable:

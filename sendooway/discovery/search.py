@@ -1,4 +1,4 @@
-"""How the smarthost of a mailbox is found: what to ask next, and what to make of the answers. The network is not known.
+"""How the smarthost of a mailbox is found: what to ask next, and what to make of the answers. Does no I/O.
 
 The search is a generator, as the dialogues of `smtp/` are. It yields a question and is sent what came of it:
 
@@ -42,7 +42,7 @@ class Service:
 
 @dataclass(frozen=True)
 class Absent:
-    """Whoever was asked answered, and has nothing for us. `reason` says what the answer was."""
+    """There was an answer, and it has nothing for us. `reason` says what it was."""
 
     reason: str
 
@@ -69,7 +69,8 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Proposal:
-    """`source` says who named it. `confirmed`: it is within the mailbox's own domain and has proved its name."""
+    """A candidate for the user. `source` says who named it. `confirmed`: it is within the mailbox's own domain and has
+    proved its name with a certificate."""
 
     candidate: Candidate
     source: str
@@ -78,7 +79,7 @@ class Proposal:
 
 @dataclass(frozen=True)
 class Step:
-    """Something that was looked at, and what came of it; in the words that the user reads."""
+    """One thing that was looked at, and what came of it, in the words that the user reads."""
 
     asked: str
     outcome: str
@@ -165,6 +166,8 @@ def search(address: str) -> Search:
 
 
 class _Search:
+    """One search. Each step returns the confirmed proposals, and notes what it has looked at."""
+
     def __init__(self, address: str) -> None:
         self._address = address
         self._domain = domain_of(address)
@@ -243,7 +246,7 @@ class _Search:
         return (yield from self._judge(candidates, "a usual name"))
 
     def _judge(self, candidates: list[Candidate], source: str) -> Generator[Question, Answer, list[Proposal]]:
-        """Those within the domain that have proved it. The others are kept for the case that nothing better comes."""
+        """The proposals of candidates within the domain that prove their name. Foreign ones are kept for the end."""
         candidates = candidates[:MOST_CANDIDATES]
         own = tuple(candidate for candidate in candidates if is_within(candidate.host, self._domain))
         self._foreign += [

@@ -16,18 +16,18 @@ _TEXT_LIMIT = 200  # characters of what a server says
 
 
 class LdapError(Exception):
-    """This server cannot tell whether it is the user. The text says why."""
+    """This server cannot tell whether the password is right. The text says why."""
 
 
 class BindRefused(Exception):
-    """The server knows the user not, or not with this password. `code` is the result code, the text its own words."""
+    """The server does not know the user, or not with this password. `code` is its result code, the text its words."""
 
     def __init__(self, code: int, text: str) -> None:
         super().__init__(text)
         self.code = code
 
 
-# Those that tell about the user (RFC 4511, appendix A). Locked accounts are 19 and 53 with some servers.
+# The result codes that are about the user (RFC 4511, appendix A). Some servers have 19 or 53 for locked accounts.
 _ABOUT_THE_USER = frozenset(
     {
         19,  # constraintViolation
@@ -42,8 +42,9 @@ _ABOUT_THE_USER = frozenset(
 def read_own_entry(
     server: Server, dn: str, password: Secret, attributes: tuple[str, ...], context: ssl.SSLContext, deadline: Deadline
 ) -> dict[str, tuple[bytes, ...]]:
-    """Bind as `dn` with a password, which must not be empty, and read these attributes of the entry.
+    """Bind as `dn` with a password, which must not be empty, and read these attributes of that entry.
 
+    Returns the values of each attribute, by its name in lower case; those that the server does not show are missing.
     Nothing goes over a network in clear: without TLS from the first octet it is begun with StartTLS, unless the server
     is on this machine. Referrals are not followed. Raises BindRefused, and LdapError for what is not about the user.
     """

@@ -28,7 +28,7 @@ _UNUSED = frozenset({_REFERENCE, _INTERMEDIATE})
 
 
 class MessageError(Exception):
-    """What came is no message of LDAP, or a longer one than any that we have asked for. The text quotes nothing."""
+    """What came is no message of LDAP, is too long, or answers nothing of ours. The text quotes nothing of it."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +77,7 @@ def format_read(number: int, dn: str, attributes: tuple[str, ...], seconds: int)
 
 
 def format_start_tls(number: int) -> bytes:
+    """StartTLS (RFC 4511, 4.14)."""
     return _message(number, _EXTENDED, _element(_REQUEST_NAME, START_TLS.encode()))
 
 
@@ -106,20 +107,21 @@ def _text(text: str) -> bytes:
 
 
 class MessageReader:
-    """Octets, cut in any way, become messages."""
+    """A server's octets in, in any cutting; messages out."""
 
     def __init__(self) -> None:
         self._unread = bytearray()
 
     @property
     def empty(self) -> bool:
+        """Nothing has been received that was not handed out."""
         return not self._unread
 
     def receive(self, octets: bytes) -> None:
         self._unread += octets
 
     def next_message(self) -> Message | None:
-        """None until it is complete. Raises MessageError, and is of no more use then."""
+        """One whole message, None if none is complete. Raises MessageError; then the reader is of no more use."""
         head = _head(self._unread, 0)
         if head is None:
             return None
@@ -153,7 +155,7 @@ def _head(octets: bytes | bytearray, place: int) -> tuple[int, int, int] | None:
 
 
 def _elements(octets: bytes) -> Iterator[tuple[int, bytes]]:
-    """Raises MessageError where one is cut."""
+    """Tag and content of each element. Raises MessageError where one is cut."""
     place = 0
     while place < len(octets):
         head = _head(octets, place)

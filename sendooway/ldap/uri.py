@@ -13,7 +13,7 @@ _WRONG = "is not ldap://HOST:PORT or ldaps://HOST:PORT"
 
 @dataclass(frozen=True)
 class Server:
-    """`tls`: from the first octet."""
+    """An LDAP server; its str is the URI. `tls`: from the first octet."""
 
     host: str
     port: int

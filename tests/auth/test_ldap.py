@@ -191,9 +191,9 @@ def test_an_entry_that_is_nobody_s_is_refused(configuration: Configuration, pers
 @needs_root
 def test_who_has_the_number_of_a_local_user_is_refused() -> None:
     daemon = pwd.getpwnam("daemon")
-    ldap.distinguish(Identity("daemon", daemon.pw_uid, daemon.pw_gid, "/"))
+    ldap.require_distinct(Identity("daemon", daemon.pw_uid, daemon.pw_gid, "/"))
     with pytest.raises(LoginError, match="has the uidNumber, with another name"):
-        ldap.distinguish(Identity("sendooway-nobody", daemon.pw_uid, daemon.pw_gid, "/"))
+        ldap.require_distinct(Identity("sendooway-nobody", daemon.pw_uid, daemon.pw_gid, "/"))
 
 
 @pytest.mark.slow
