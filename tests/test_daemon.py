@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from servers.certificates import Certificates
 from servers.processes import PATIENCE, descendants, free_port, read_status, title, wait_until, wait_until_gone
 from servers.program import ROOT, command
 
@@ -144,6 +145,31 @@ def test_a_socket_as_standard_input_is_the_connection_whatever_the_file_says(
         ours.sendall(b"QUIT\r\n")
         assert process.wait(PATIENCE) == 0
     assert not (tmp_path / "socket").exists()
+
+
+@pytest.mark.parametrize(("options", "offered"), [([], b"STARTTLS"), (["-S"], b"AUTH PLAIN LOGIN")])
+def test_with_nossl_no_tls_is_offered_and_none_is_needed_to_log_in(
+    configuration: Path, certificates: Certificates, options: list[str], offered: bytes
+) -> None:
+    files = certificates.good
+    configuration.write_text(
+        f"authBackend = none\nmailerEncryption = required\nsslCert = {files.certificate}\nsslKey = {files.key}\n"
+    )
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        ours.sendall(b"EHLO me\r\nQUIT\r\n")
+        subprocess.run(
+            command("-c", configuration, "-l", os.devnull, *options),
+            stdin=theirs.fileno(),
+            stdout=theirs.fileno(),
+            cwd=ROOT,
+            timeout=PATIENCE,
+            check=True,
+        )
+        theirs.close()
+        with ours.makefile("rb") as replies:
+            offers = {line[4:].strip() for line in replies}
+    assert offers & {b"STARTTLS", b"AUTH PLAIN LOGIN"} == {offered}
 
 
 def test_a_listening_socket_as_standard_input_is_an_error_that_says_what_would_be_right(
