@@ -1,9 +1,9 @@
 """Connections to smarthosts that are logged in and idle: the next mail of the same user through the same account takes
 one instead of dialling, securing and logging in again.
 
-To whom a connection may be given says the account's fingerprint, which the agent makes of the user, the account, its
-credentials and the user's settings, with a key that no proxy knows: only the same fingerprint gets it. For all threads;
-a connection is either in the pool or owned by one thread.
+A connection is given only to a session whose account has the same fingerprint. The agent makes this of the user, the
+account, its credentials and the user's settings, with a key that no proxy knows. The pool is for all threads; a
+connection is either in it or owned by one thread.
 """
 
 import os
@@ -17,7 +17,7 @@ from sendooway.smarthost import Smarthost
 
 MOST_KEPT = 100  # in one proxy: each is a descriptor, and a place that somebody else's server holds for us
 MOST_OF_AN_ACCOUNT = 8  # smarthosts allow one login some ten connections at a time
-# Smarthosts end connections that have gone on for too long; one in a while costs next to nothing.
+# Smarthosts end connections that have gone on for too long. A new one now and then costs next to nothing.
 MOST_MAILS = 100
 LONGEST_LIFE = 600.0  # seconds
 
@@ -61,7 +61,8 @@ class Pool:
             return self._newest(fingerprint) is not None
 
     def keep(self, fingerprint: bytes, smarthost: Smarthost) -> bool:
-        """Take over a connection on which nothing is expected any more; False if it is not wanted and stays yours."""
+        """Take over a connection on which no reply is expected any more. False: it is not wanted, and stays the
+        caller's."""
         now = self._clock()
         too_old = smarthost.mails >= MOST_MAILS or now - smarthost.born >= LONGEST_LIFE
         with self._lock:
@@ -77,7 +78,7 @@ class Pool:
         return True
 
     def _begin_to_watch(self) -> bool:
-        """Have a thread that ends what is kept. False: the system has no room for one now."""
+        """Start the thread that ends what is kept, if there is none. False: the system has no room for it now."""
         if self._thread is None:
             # Only now: most tests, and a proxy that nobody uses, do without it.
             thread = threading.Thread(target=self._watch, name="pool", daemon=True)

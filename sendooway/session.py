@@ -62,8 +62,9 @@ LIMITS = {
 
 @dataclass(frozen=True)
 class Proxy:
-    """What all sessions of a proxy process share. `stop` is a descriptor that becomes readable when they must end;
-    `ourselves` is what no smarthost may be; `early` is None where none is dialled early."""
+    """What all sessions of a proxy process share. `monitor` is the channel to ask for agents. `stop` is a descriptor
+    that becomes readable when sessions must end; None: they need not. No smarthost may be one of `ourselves`. `early`
+    is None where nothing is dialled early."""
 
     configuration: Configuration
     server_context: ssl.SSLContext | None  # None: no certificate, so no TLS
@@ -78,11 +79,11 @@ class Proxy:
 
 @dataclass(frozen=True)
 class Peer:
-    """Who is at the other end. `address` is empty where there is no network between us, as with pipes.
+    """Who is at the other end. `address` is numeric, empty where there is no network between us, as with pipes.
 
-    `local` is true for loopback too. `balancer` is the address from which a balancer told `address`, empty where the
-    connection itself does. With `tls` the connection begins with a handshake; `can_tls`: it is a socket, so
-    that STARTTLS is possible. `lf_ends_line`: people type and scripts echo.
+    `local`: what is said crosses no network, as on loopback. `balancer` is the address of the balancer that has told
+    `address`, empty where the connection itself tells it. `tls`: the connection begins with a handshake. `can_tls`: it
+    is a socket, so that STARTTLS is possible. `lf_ends_line`: people type there, and scripts echo.
     """
 
     address: str
@@ -110,7 +111,7 @@ class _ClientGone(Exception):
 
 
 class Session:
-    """Serves one client; `run` returns when that is over, and never raises what the other sides can cause."""
+    """Serves one client. `run` never raises what the client, the smarthost or the agent can cause."""
 
     def __init__(
         self,
@@ -245,12 +246,12 @@ class Session:
             return  # it does not
 
     def _sign(self, failure: Reply) -> Reply:
-        """With the session's id, to find it in the log."""
+        """The reply with the session's id behind it, to find the cause in the log."""
         *lines, last = failure.text
         return Reply(failure.code, failure.enhanced, (*lines, f"{last} [{self.id}]"))
 
     def _carry_out(self, decision: Decision) -> bool | Pause:
-        """False when the session is over."""
+        """True: read the next line; False: the session is over; a pause: the agent has to answer first."""
         match decision:
             case Respond(answer):
                 self._send(answer)
@@ -309,7 +310,8 @@ class Session:
         return self._answer_login(self._agent.login_answer())
 
     def _answer_login(self, answer: LoginAnswer | Pause) -> bool | Pause:
-        """What the agent says to the client, with all that follows from it; a pause, if it says nothing yet."""
+        """Bring what the agent says to the client, and its responses back, to the end of the login. Returns as
+        `_carry_out` does."""
         assert self._agent is not None
         while isinstance(answer, LoginChallenge):
             try:
@@ -360,7 +362,7 @@ class Session:
         return self._routing
 
     def _wishes(self) -> Wishes:
-        """For smarthosts, as of now."""
+        """How to deal with smarthosts, by the settings of the user and the client's latest EHLO."""
         assert self._user is not None
         name = self._server.client_name if self._user.clone_ehlo else ""
         return Wishes(
@@ -394,7 +396,7 @@ class Session:
     # Mail
 
     def _forward(self, mail: Envelope) -> bool:
-        """False when the session is over."""
+        """One mail, from its MAIL to its end or to a command that is the session's. False when the session is over."""
         assert self._user is not None
         assert self._routing is not None
         begun = monotonic()
@@ -510,5 +512,5 @@ class Session:
 
 
 def _limits(timeout: float | None) -> dict[Wait, float]:
-    """No longer than the configured `timeout`."""
+    """LIMITS, none of them longer than `timeout` seconds; None: as they are."""
     return {wait: limit if timeout is None else min(limit, timeout) for wait, limit in LIMITS.items()}

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from sendooway.smtp.reply import Reply
 
-# Who offers more means to exhaust us. Names are RFC 4422's, 3.1.
+# A smarthost that offers more means to exhaust us. Names are as in RFC 4422, 3.1.
 MOST_MECHANISMS = 64
 _MECHANISM = re.compile("[A-Z0-9_-]{1,20}")
 
@@ -26,7 +26,7 @@ class Capabilities:
 
     @property
     def mechanisms(self) -> tuple[str, ...]:
-        """In capitals, each once, no more than MOST_MECHANISMS of them."""
+        """The SASL mechanisms, in capitals, each once, no more than MOST_MECHANISMS of them."""
         offered = self.extensions.get("AUTH", "").upper().split()
         return tuple(dict.fromkeys(filter(_MECHANISM.fullmatch, offered)))[:MOST_MECHANISMS]
 

@@ -33,8 +33,9 @@ class Stage(Enum):
 
 
 class SmarthostError(Exception):
-    """No mail can be sent through this smarthost now. `reply` holds the smarthost's own words where it spoke; `broken`:
-    it is the connection that failed."""
+    """No mail can be sent through this smarthost now. `reason` says why and holds no secret; `reply` is what the
+    smarthost said, None where it said nothing; `broken`: there is no usable connection, which is another matter than
+    TLS or a login that is refused."""
 
     def __init__(self, stage: Stage, reason: str, reply: Reply | None = None, *, broken: bool = False) -> None:
         super().__init__(reason)
@@ -56,7 +57,7 @@ class Send:
     """Send these octets: whole lines."""
 
     stage: Stage
-    octets: bytes = field(repr=False)  # of AUTH, they are a password
+    octets: bytes = field(repr=False)  # with AUTH, they hold a password
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ class Secure:
 
 @dataclass(frozen=True)
 class BeginLogin:
-    """Ask for a mechanism of those that the smarthost offers, but for those that it has refused already."""
+    """Ask what to say first, by one of the mechanisms `offered` that the smarthost has not `refused` here before."""
 
     offered: tuple[str, ...]
     refused: tuple[str, ...]
@@ -74,14 +75,14 @@ class BeginLogin:
 
 @dataclass(frozen=True)
 class ContinueLogin:
-    """Ask for the response to the smarthost's challenge."""
+    """Ask for the response to the smarthost's challenge, which is without base64."""
 
     challenge: bytes
 
 
 @dataclass(frozen=True)
 class LoginMessage:
-    """What the mechanism says; `response` None: nothing yet, the smarthost speaks first."""
+    """What the mechanism says, without base64; `response` None: nothing yet, the smarthost speaks first."""
 
     mechanism: str
     response: bytes | None = field(repr=False)
@@ -89,7 +90,8 @@ class LoginMessage:
 
 @dataclass(frozen=True)
 class LoginUnavailable:
-    """`reason` holds no secret."""
+    """There is nothing to say: no mechanism or password is left, or the challenge makes no sense. `reason` holds no
+    secret."""
 
     reason: str
 
@@ -105,7 +107,7 @@ _TRY_ANOTHER = frozenset({504, 534, 535})
 def prepare(ehlo_name: str, *, starttls: bool, log_in: bool) -> Dialogue:
     """From the greeting to the point where MAIL may be said. Returns what the smarthost offers there.
 
-    Raises SmarthostError, naming the stage, for everything that stands in the way.
+    `ehlo_name` is ours, in ASCII. Raises SmarthostError, naming the stage, for everything that stands in the way.
     """
     greeting = yield from _expect(Receive(Stage.GREETING))
     if greeting.code != 220:

@@ -16,10 +16,11 @@ _WITH_UTF8 = frozenset({"MAIL", "RCPT", "VRFY", "EXPN"})
 
 
 def beyond_ascii_and(characters: str) -> str:
-    """A class of these characters of ASCII, and of those beyond ASCII that stand in addresses (RFC 6531, 3.3, 3.7.4.2).
+    """A class of regular expressions: these characters of ASCII, and those beyond it that stand in addresses (RFC 6531,
+    3.3, 3.7.4.2).
 
-    Without the control characters C1, some of which are line ends to some, and without the KELVIN SIGN: its lower case
-    is the letter k, so that an address with it would pass for another one in account files.
+    Without the control characters C1, some of which some programs take for line ends, and without the KELVIN SIGN: its
+    lower case is the letter k, so that an address with it would pass for another one in account files.
 
     The class says what is not in it: a range of nearly all of Unicode takes re 2 ms to compile.
     """
@@ -45,7 +46,7 @@ _CHUNK = r"([0-9]+)(?i: +(LAST))?"
 
 
 class CommandError(Exception):
-    """The line is no command we understand. `code` and `enhanced` answer it; the text says why, without quoting."""
+    """The line is no command we understand. `code`, `enhanced` and `text` are the reply to it, which quotes nothing."""
 
     def __init__(self, code: int, enhanced: str, text: str) -> None:
         super().__init__(text)
@@ -59,7 +60,7 @@ class Command:
     """A line cut in two: the verb in capitals, and what follows its blanks."""
 
     verb: str
-    argument: str = field(repr=False)  # of AUTH, it is a password
+    argument: str = field(repr=False)  # of AUTH, it may hold a password
 
 
 @dataclass(frozen=True)
@@ -85,8 +86,11 @@ class Chunk:
 
 
 def parse(line: bytes) -> Command:
-    """Takes one line without CR LF. Raises CommandError 500 if it is too long for its verb or not printable: ASCII,
-    or UTF-8 where the line may hold an address (RFC 6531)."""
+    """The command in one line without CR LF.
+
+    Raises CommandError 500 if the line has no verb, is too long for it (see MOST_OCTETS_OF), or has anything but
+    printable ASCII, or printable UTF-8 where it may hold an address (RFC 6531).
+    """
     try:
         text = line.decode()
     except UnicodeDecodeError:

@@ -17,8 +17,11 @@ class LineFault(Enum):
 
 
 class LineReader:
-    """Octets in, in any cutting; lines out. Keeps at most one overlong line's limit of what it has not handed out,
-    plus what was received in one piece."""
+    """Octets in, in any cutting; lines out.
+
+    Of a line that is not complete it keeps no more than MOST_OCTETS beside what was received at once. `lf_ends_line`: a
+    bare LF is a line end, too.
+    """
 
     def __init__(self, *, lf_ends_line: bool = False) -> None:
         self._lf_ends_line = lf_ends_line
@@ -32,6 +35,7 @@ class LineReader:
         return len(self._buffer)
 
     def receive(self, octets: bytes) -> None:
+        """Take octets of the client."""
         self._buffer += octets
 
     def next_line(self) -> bytes | LineFault | None:

@@ -25,7 +25,7 @@ class Dotted:
         self._not_ours = 2  # octets at the start of the tail that are not the message's
 
     def receive(self, octets: bytes) -> bytes:
-        """What is certainly the message's, dots doubled, without the dot and CR LF of its end."""
+        """What is certainly the message's, perhaps nothing: dots are doubled, the dot and CR LF of its end left out."""
         octets = self._tail + octets
         # Most pieces have no end in them. Of base64 the missing dot tells that at once, else it is found out four times
         # as fast from behind.
@@ -58,7 +58,7 @@ class Counted:
         self.rest: bytes | None = None
 
     def receive(self, octets: bytes) -> bytes:
-        """What is the chunk's."""
+        """Those of the octets that are the chunk's."""
         assert self.most is not None
         text = octets[: self.most]
         self.most -= len(text)
@@ -81,7 +81,7 @@ class Unchanged:
 
 
 class Stuffed:
-    """A counted message that goes on dotted."""
+    """A counted message that goes on dotted: dots at the start of lines are doubled."""
 
     def __init__(self) -> None:
         self._before = b"\r\n"  # the last two octets that went on
@@ -101,11 +101,11 @@ class Stuffed:
 
 
 class LineEnds:
-    """Looks whether a message can be carried: no bare CR, bare LF or NUL in it.
+    """Whether a message can be carried: no bare CR, bare LF or NUL in it.
 
-    Lenient receivers take the first two for line ends, and some of them drop NULs, so that a message with one could
-    carry a second message inside (SMTP smuggling, CVE-2023-51764). Octets that are counted carry nothing inside here,
-    but the smarthost will send them on behind DATA; and text behind BDAT has to have CR LF too (RFC 3030, 3.).
+    Lenient receivers take the first two for line ends, and some drop NULs, so that such a message could carry a second
+    one inside (SMTP smuggling, CVE-2023-51764). In chunks, whose octets are counted, it could not, but the smarthost
+    will send it on behind DATA; and text behind BDAT has to have CR LF as well (RFC 3030, 3.).
     """
 
     def __init__(self) -> None:
@@ -113,6 +113,7 @@ class LineEnds:
         self._decoder = IncrementalNewlineDecoder(None, False)
 
     def carriable(self, text: bytes, *, final: bool) -> bool:
-        """Whether the message can be carried up to here. A CR at the end is a bare one only if the text is `final`."""
+        """Whether the message, of which `text` comes next, can be carried up to here. A CR at the end is a bare one
+        only if the text is `final`; else an LF may follow it."""
         self._decoder.decode(text.decode("latin-1"), final)
         return self._decoder.newlines in (None, "\r\n") and b"\0" not in text

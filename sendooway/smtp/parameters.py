@@ -14,8 +14,9 @@ from sendooway.smtp.reply import Reply, reply
 
 @dataclass(frozen=True)
 class Parameter:
-    """`extension` is the keyword that offers it in the reply to EHLO, `value` the pattern of its whole value, without
-    case, and `otherwise` the refusal where it is not offered; None: it is dropped then."""
+    """What is known of a parameter: `extension` is the keyword in the reply to EHLO that offers it, `value` a regular
+    expression for its whole value, without case, `otherwise` the refusal where it is not offered; None: then it is
+    dropped."""
 
     extension: str
     value: str
@@ -113,7 +114,7 @@ def adapt_rcpt(rcpt: Envelope, offers: Capabilities, *, utf8: bool) -> Envelope 
 
 
 def dropped(asked: Envelope, adapted: Envelope) -> list[str]:
-    """The keywords of what the client asked for and the smarthost will not do."""
+    """The keywords of the parameters in `asked` that are missing in `adapted`, and whose lack makes a difference."""
     return [
         keyword
         for keyword, value in asked.parameters.items()
@@ -134,6 +135,6 @@ def _adapt(envelope: Envelope, known: dict[str, Parameter], offers: Capabilities
         if parameter.extension in offers.extensions:
             parameters[keyword] = value
         else:
-            # Told when all of them are known to be right: what is wrong everywhere comes first.
+            # Returned when all of them are known to be right: what is wrong for every smarthost comes first.
             refusal = refusal or parameter.otherwise
     return refusal or Envelope(envelope.address, parameters)

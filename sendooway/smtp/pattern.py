@@ -1,6 +1,6 @@
 """Regular expressions that are compiled at their first use: a client waits while we start.
 
-`re` does the same, but to find them again takes it as long as to match a line.
+`re.fullmatch` and the like do so, too, but take as long to find the compiled one again as to match a line.
 """
 
 import re

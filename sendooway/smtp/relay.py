@@ -46,6 +46,8 @@ _SESSIONS = frozenset({"RSET", "EHLO", "HELO", "QUIT", "MAIL", "AUTH", "STARTTLS
 
 
 class Phase(Enum):
+    """How far this mail has come, see the drawing above."""
+
     COMMANDS = "commands"
     DATA_SENT = "DATA sent"
     MESSAGE = "message, or a chunk of it"
@@ -174,6 +176,7 @@ class Relay:
 
     @property
     def wait(self) -> Wait:
+        """What is waited for now, of the client or of the smarthost."""
         if self.phase in (Phase.MESSAGE, Phase.DISCARD):
             return Wait.CLIENT_BODY
         if self.phase is Phase.DATA_SENT:
@@ -187,6 +190,7 @@ class Relay:
     # What the caller tells
 
     def receive_from_client(self, octets: bytes) -> None:
+        """Octets of the client came, in any cutting."""
         if self.phase in (Phase.MESSAGE, Phase.DISCARD):
             self._receive_part(octets)
         else:
@@ -194,6 +198,7 @@ class Relay:
         self._advance()
 
     def receive_from_smarthost(self, octets: bytes) -> None:
+        """Octets of the smarthost came, in any cutting. What is no reply, or answers nothing, loses the smarthost."""
         self._replies.receive(octets)
         try:
             while self.lost is None and (answer := self._replies.next_reply()) is not None:
@@ -413,7 +418,7 @@ class Relay:
         self._say(answer)
 
     def _has_not_heard(self, asked: _Asked) -> bool:
-        """The end of what it was asked is still here: it can have had enough already, but not have agreed."""
+        """Whether the end of the command or message is not sent yet: the smarthost may have refused, but not agreed."""
         if asked in (_Asked.CHUNK, _Asked.END):
             return True  # behind octets of a message no other reply is awaited
         awaited = sum(isinstance(expected, _Asked) for expected in self._expected)
@@ -548,8 +553,7 @@ class Relay:
         self._give_up_message(" ".join(refusal.text), self._sign(refusal))
 
     def _give_up_message(self, reason: str, excuse: Reply) -> None:
-        """The smarthost must not see the end of this message, and the client hears why when it has said what it says
-        now."""
+        """The smarthost must not see the end of this message. The client hears why when it has sent all of it."""
         self._give_up(reason)
         self._excuse = excuse
         if self.phase is Phase.MESSAGE:

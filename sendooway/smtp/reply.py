@@ -34,7 +34,7 @@ class Reply:
 
 
 def reply(code: int, enhanced: str, *text: str) -> Reply:
-    """A reply of our own."""
+    """A reply of our own, of one line for each `text`."""
     return Reply(code, enhanced, text)
 
 
@@ -64,7 +64,7 @@ class ReplyError(Exception):
 
 
 class ReplyReader:
-    """A smarthost's octets in, in any cutting; replies out. Memory is bounded by the limits above."""
+    """A smarthost's octets in, in any cutting; replies out. The limits above bound what it keeps."""
 
     def __init__(self) -> None:
         self._buffer = bytearray()
@@ -78,6 +78,7 @@ class ReplyReader:
         return not self._buffer and not self._lines
 
     def receive(self, octets: bytes) -> None:
+        """Take octets of the smarthost."""
         self._buffer += octets
 
     def next_reply(self) -> Reply | None:
@@ -102,6 +103,7 @@ class ReplyReader:
         return None
 
     def _last_line(self, line: bytes) -> bool:
+        """Take one line with its end. Whether it is the last of its reply. Raises ReplyError."""
         if len(line) > _limit(line):
             raise ReplyError("reply line too long")
         said = line.removesuffix(b"\r\n")

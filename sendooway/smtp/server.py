@@ -51,7 +51,7 @@ class Forward:
 
 @dataclass(frozen=True)
 class Discard:
-    """Read so many octets that belong to the command, and forget them; then do this."""
+    """Read so many octets that belong to the command, and forget them; then carry out `decision`."""
 
     octets: int
     decision: "Decision"
@@ -90,10 +90,11 @@ class Server:
         self.client_name = ""  # as EHLO or HELO told it
 
     def greeting(self) -> Reply:
+        """What a client reads first (RFC 5321, 4.2); `greeting.line` has the same words."""
         return reply(220, "", f"{self._policy.localname} ESMTP Sendooway")
 
     def receive(self, line: bytes | LineFault) -> Decision:
-        """The decision on one line without CR LF."""
+        """What is to be done about one line without CR LF."""
         try:
             if isinstance(line, LineFault):
                 raise CommandError(500, "5.5.2", line.value)
@@ -117,7 +118,7 @@ class Server:
         """How many more mistakes end the connection."""
         return max(0, self._policy.most_errors - self._errors)
 
-    # What the session tells of its deeds
+    # What the session has done
 
     def tls_started(self) -> None:
         """All that the client said before is void (RFC 3207, 4.2)."""
@@ -125,14 +126,16 @@ class Server:
         self.client_name = ""
 
     def login_succeeded(self) -> None:
+        """From now on MAIL is allowed, and AUTH and STARTTLS are not."""
         self.logged_in = True
 
     def mail_ended(self, errors: int, *, accepted: bool) -> None:
-        """`errors` faulty commands were answered within the mail. A mail that is accepted makes up for all mistakes."""
+        """A mail is over, within which `errors` faulty commands were answered. One that was `accepted` makes up for all
+        mistakes."""
         self._errors = 0 if accepted else self._errors + errors
 
     def login_failed(self) -> bool:
-        """Counts; true if this was the last attempt on this connection."""
+        """Counts it. True if this was the last attempt on this connection."""
         self._failed_logins += 1
         return self._failed_logins >= self._policy.most_failed_logins
 
