@@ -337,13 +337,17 @@ def test_listen_lines_make_it_a_server_with_a_monitor_and_proxies(standalone: su
 
 
 def test_a_server_says_once_what_it_cannot_offer(configuration: Path, tmp_path: Path) -> None:
-    configuration.write_text(f"authBackend = none\nkrb5Keytab = /nonexistent/keytab\nlisten = unix:{tmp_path}/socket\n")
+    mapping = "smarthostMapping = direct:* mx.moon.test 465 me - ssl,passwordFrom=credential:moon\n"
+    configuration.write_text(
+        f"authBackend = none\nkrb5Keytab = /nonexistent/keytab\nlisten = unix:{tmp_path}/socket\n{mapping}"
+    )
     log = tmp_path / "log"
     with subprocess.Popen(command("-c", configuration, "-l", log), stdin=subprocess.DEVNULL, cwd=ROOT) as process:
         wait_until(lambda: log.exists() and "ready proxies" in log.read_text(), "the proxies")
         process.send_signal(signal.SIGTERM)
     said = log.read_text()
     assert said.count(" no-gssapi ") == 1
+    assert said.count(" no-credential ") == 1
 
 
 @needs_root

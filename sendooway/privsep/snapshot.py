@@ -24,7 +24,7 @@ from sendooway.privsep import process
 from sendooway.privsep.fingerprint import KEY_OCTETS
 from sendooway.secret import Secret
 
-# Of the workers that nobody has counted: each takes 8 MB at rest, and so many serve some thousands of mails a second.
+# Where `workers` does not say it: each takes 8 MB at rest, and so many serve some thousands of mails a second.
 MOST_WORKERS = 8
 
 # Reading and parsing take milliseconds, unless the file is on a file system that does not answer.
@@ -53,8 +53,8 @@ class Snapshot:
     `memory` is the descriptor of its key, which is new for each snapshot, and of its secrets behind that: agents have
     it, and no proxy.
 
-    Of the mechanisms that the file allows, the configuration has only those that can be offered. How many workers there
-    are, it says in any case.
+    Of the mechanisms that the file allows, the configuration has only those that can be offered. For the receiving side
+    its `workers` is a number in any case, not 0.
     """
 
     path: str
@@ -63,11 +63,13 @@ class Snapshot:
 
     @cached_property
     def key(self) -> bytes:
-        """For `fingerprint` and `remembered.proof`. Nobody may ask for it of whom a proxy could inherit it."""
+        """For `fingerprint` and `remembered.proof`. Once read, it stays in memory: no process may read it that a proxy
+        is forked from."""
         # Not read(2): all processes that have the descriptor share its position.
         return os.pread(self.memory, KEY_OCTETS, 0)
 
     def secrets(self) -> Secrets:
+        """Read them. As with the key, only in processes that no proxy is forked from."""
         found = json.loads(os.pread(self.memory, os.fstat(self.memory).st_size, KEY_OCTETS))
         return Secrets(
             tuple(Mapping(source, _secret(text), Origin(file, line)) for source, text, file, line in found["mappings"]),
@@ -80,6 +82,10 @@ class Snapshot:
 
 def _secret(text: str) -> Secret:
     return Secret(text.encode("utf-8", "surrogateescape"))
+
+
+def _text(secret: Secret) -> str:
+    return secret.octets.decode("utf-8", "surrogateescape")
 
 
 def take(path: str, log: Log) -> Snapshot:
@@ -122,9 +128,9 @@ def publish(
 ) -> Snapshot | None:
     """The side that reads the file: fill `memory` for good, answer through the pipe `answer` and close it.
 
-    Warnings go to the log. None if the configuration is wrong: the answer says so. Where nobody `serves` with the
-    configuration, but reads it only to see that, nothing is logged, nor looked at but the file. SIGALRM ends the
-    process after TAKE_SECONDS.
+    Warnings go to the log. None if the configuration is wrong: the answer says so. If `serves` says that nobody will
+    serve with this configuration, since it was read only to learn that, nothing is logged and no keytab looked for.
+    SIGALRM ends the process after TAKE_SECONDS.
     """
     signal.setitimer(signal.ITIMER_REAL, TAKE_SECONDS)
     try:
@@ -142,37 +148,34 @@ def _publish(path: str, memory: int, answer: int, log: Log, serves: Callable[[Co
         except ConfigurationError as error:
             pipe.write(_BAD + str(error).encode("utf-8", "surrogateescape"))
             return None
-        # Only here: the process that begins to serve the network meanwhile needs nothing of it.
-        from sendooway.privsep import credentials
-
-        found = credentials.read(parsed.mappings, log)
-        mappings = [
-            (
-                mapping.source,
-                mapping.argument.octets.decode("utf-8", "surrogateescape"),
-                mapping.origin.file,
-                mapping.origin.line,
-            )
-            for mapping in parsed.mappings
-        ]
-        secrets = {name: secret.octets.decode("utf-8", "surrogateescape") for name, secret in found.items()}
-        with open(memory, "wb", closefd=False) as file:
-            file.write(os.urandom(KEY_OCTETS))
-            file.write(json.dumps({"mappings": mappings, "credentials": secrets}).encode("ascii"))
-        # Nobody who has the descriptor can change it, now or later.
-        fcntl.fcntl(
-            memory,
-            fcntl.F_ADD_SEALS,
-            fcntl.F_SEAL_WRITE | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL,
-        )
         configuration = parsed.configuration
+        found: dict[str, Secret] = {}
         if serves(configuration):
             for warning in parsed.warnings if exposed is None else (*parsed.warnings, exposed):
                 log.warning("configuration", reason=warning)
             configuration = _narrow(configuration, log)
+            # Only here: the process that begins to serve the network meanwhile needs nothing of it.
+            from sendooway.privsep import credentials
+
+            found = credentials.read(parsed.mappings, log)
+        _fill(memory, Secrets(parsed.mappings, found))
         mechanisms = " ".join(configuration.auth_mechanisms).encode()
         pipe.write(_GOOD + mechanisms + b"\n" + redact(text).encode("utf-8", "surrogateescape"))
         return Snapshot(path, configuration, memory)
+
+
+def _fill(memory: int, secrets: Secrets) -> None:
+    """With a new key and these secrets, for good: nobody who has the descriptor can change it, now or later."""
+    mappings = [
+        (mapping.source, _text(mapping.argument), mapping.origin.file, mapping.origin.line)
+        for mapping in secrets.mappings
+    ]
+    credentials = {name: _text(secret) for name, secret in secrets.credentials.items()}
+    with open(memory, "wb", closefd=False) as file:
+        file.write(os.urandom(KEY_OCTETS))
+        file.write(json.dumps({"mappings": mappings, "credentials": credentials}).encode("ascii"))
+    seals = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL
+    fcntl.fcntl(memory, fcntl.F_ADD_SEALS, seals)
 
 
 def _narrow(configuration: Configuration, log: Log) -> Configuration:
@@ -193,7 +196,10 @@ def _narrow(configuration: Configuration, log: Log) -> Configuration:
 
 
 def receive(path: str, memory: int, answer: int) -> Snapshot:
-    """The side that may not see the file: what comes through the pipe `answer`, then closed. Raises SnapshotError."""
+    """The side that may not see the file: read the pipe `answer` to its end and close it.
+
+    Raises SnapshotError if the configuration is wrong, or the other process has ended.
+    """
     with open(answer, "rb") as pipe:
         octets = pipe.read()
     text = octets[1:].decode("utf-8", "surrogateescape")
