@@ -1,4 +1,4 @@
-"""Agents that are users, as the monitor knows them: which sessions they look after, and which may be given one more.
+"""The monitor's view of agents that are users: which sessions they look after, and who may be given one more.
 
     monitor -> agent   SessionGiven   (no answer)
     agent -> monitor   SessionOver    (no answer)
@@ -41,8 +41,8 @@ _DATABASES = ("/etc/passwd", "/etc/group")
 
 @dataclass(eq=False)
 class _Session:
-    """`elsewhere`: its client is on another machine. `bound`: it ends with its agent, which has the tickets of its
-    login, or because its proxy has ended.
+    """A session that an agent looks after. `elsewhere`: its client is on another machine. `bound`: it ends with its
+    agent, which has the tickets of its login, or because its proxy has ended.
 
     `waiting` is the end of the channel to its next agent, where the proxy has heard of the end of this one before us.
     """
@@ -53,7 +53,7 @@ class _Session:
     waiting: Channel | None = None
 
     def wait(self, end: Channel | None) -> None:
-        """With this channel, no longer with another."""
+        """Wait for another agent with this end of a channel (None: no longer); the one that has waited is closed."""
         if self.waiting is not None:
             self.waiting.close()
         self.waiting = end
@@ -71,8 +71,8 @@ class Orphan:
 
 @dataclass(eq=False)
 class _Agent:
-    """`retired`: it gets no sessions any more; so it is, too, when it has closed its `channel`, which is None then.
-    Times are of the monotonic clock; `idle_since` counts where there are no `sessions`."""
+    """One agent and its sessions, by their ids. `retired`: it gets no sessions any more, as when it has closed its
+    `channel`, which is None then. Times are of the monotonic clock; `idle_since` counts while it has no sessions."""
 
     pid: int
     identity: Identity
@@ -85,7 +85,8 @@ class _Agent:
 
 
 class Acting:
-    """All of them. What it costs to give a session does not grow with their number. `clock` is monotonic, in seconds.
+    """All agents that are users. To give a session costs the same however many there are. `clock` is monotonic, in
+    seconds.
 
     The `selector` has each channel with what is to be called, with the log, when it is readable.
     """
@@ -167,7 +168,7 @@ class Acting:
         self._idle.pop(agent.pid, None)
 
     def _retire_stale(self, user: str) -> None:
-        """Those that are not any more what a new one would be get no further session."""
+        """Retire agents that are no longer what a new one would be: too old, or of a user who may have changed."""
         if self._databases.changed():
             for agent in self._agents.values():
                 self._retire(agent)
@@ -209,7 +210,7 @@ class Acting:
         self._orphans = {visit: orphan for visit, orphan in self._orphans.items() if orphan.until >= now}
 
     def _hear(self, agent: _Agent, channel: Channel, log: Log) -> None:
-        """It belongs to its user, who is not trusted."""
+        """The agent has said something, or ended. It belongs to its user, who is not trusted."""
         try:
             self._end_session(agent, channel)
         except ProtocolError as error:
@@ -244,6 +245,7 @@ class Acting:
             agent.channel = None
 
     def keep_time(self) -> None:
+        """Retire agents that have been idle for too long, or are too many."""
         while len(self._idle) > MOST_IDLE or self.patience() == 0.0:
             self._retire(next(iter(self._idle.values())))
 

@@ -1,4 +1,4 @@
-"""The agents, as the monitor knows them: who may have one, and which may check a login now.
+"""The monitor's view of agents: which session gets one, and which of them may check a login now.
 
 An agent checks logins until it becomes a user (`gate.py` is the other end of its channel):
 
@@ -9,8 +9,8 @@ An agent checks logins until it becomes a user (`gate.py` is the other end of it
     monitor -> agent   LoginGiven     (no answer)
 
 What becomes of it then is in `acting.py`. One that has given its session away to an agent that is the user already is
-kept for the next login of this user: so who has failed once is never asked about the next one by the same process.
-Whatever becomes of a proxy, an agent goes through here before each check.
+kept for the next login of this user, unless a login was refused in it: no password is checked in a process that has
+seen a wrong one in another session. Even for a proxy that was taken over, an agent asks here before each check.
 """
 
 import os
@@ -158,7 +158,7 @@ class Agents:
     def _fork(
         self, end: Channel, snapshot: Snapshot, visit: Visit, log: Log, resumed: Identity | None = None
     ) -> tuple[Channel, int]:
-        """The channel to it, which is in the selector, and its number. Raises OSError."""
+        """Start an agent. Returns the channel to it, which is in the selector, and its number. Raises OSError."""
         ours, theirs = channel.pair()
 
         def run() -> int:
@@ -175,7 +175,7 @@ class Agents:
         return ours, pid
 
     def _reuse(self, request: Request, snapshot: Snapshot, visit: Visit, origin: str) -> bool:
-        """Let an agent check the login that has checked others of this user."""
+        """Let a free agent that has checked logins of this user check this one, too. False: there is none."""
         for checker in self._free():
             if not request.user or checker.user != request.user or checker.snapshot is not snapshot:
                 continue
@@ -279,7 +279,7 @@ class Agents:
             )
 
     def _free_or_forget(self, checker: _Checker) -> None:
-        """Its session is another agent's."""
+        """Its session is another agent's now: keep it for the next login, if it is as good as new."""
         fresh = checker.logins < MOST_LOGINS and time.monotonic() - checker.born < LONGEST_LIFE
         if not fresh or checker.refused:
             self._forget(checker)
@@ -293,7 +293,7 @@ class Agents:
         return self._failures.delay(source, user, time.monotonic(), free)
 
     def _settle(self, checker: _Checker, settle: Callable[[str, str, float, int], None]) -> None:
-        """An attempt was no failure: who waits because of it need not any more."""
+        """Tell the failures by `settle` that an attempt was none: those that wait because of it may go on sooner."""
         source, user, free = checker.source, checker.user, checker.snapshot.configuration.max_failed_logins
         settle(source, user, time.monotonic(), free)
         for other in self._waiting():

@@ -30,9 +30,9 @@ class Gate:
         self._channel = monitor
 
     def wait(self, user: str, proof: bytes, seconds: float) -> bool:
-        """Until the login of `user`, as it was typed, may be checked; at most so many seconds.
+        """Wait until the login of `user`, as it was typed, may be checked; at most so many seconds.
 
-        True: what the `proof` is of (see CheckWanted) was right a while ago.
+        True: the password was right a while ago, so the back end need not be asked (for `proof` see CheckWanted).
         """
         if self._channel is None:
             return False
@@ -69,9 +69,9 @@ class Gate:
         return channel.given(descriptors), Visit(message.session, message.client)
 
     def leave(self, *, further: bool) -> Channel | None:
-        """Before the process belongs to the user, who has no say here.
+        """Ask nothing any more: the process becomes the user, who has no say in logins.
 
-        If it can look after `further` sessions, this is the channel through which it is given them.
+        Returns the channel through which the monitor gives it `further` sessions; None if there will be none.
         """
         monitor, self._channel = self._channel, None
         if monitor is not None and not further:

@@ -77,7 +77,7 @@ def adopt_orphans(wanted: bool) -> None:
 class Children:
     """The children of this process, for its first thread: those that it has forked and orphans that it has adopted.
 
-    The descriptor is there from the beginning, since who has none left has to know most. Raises OSError.
+    The file is opened at the beginning: it is needed most where no descriptor is left. Raises OSError.
     """
 
     def __init__(self) -> None:

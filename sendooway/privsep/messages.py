@@ -1,11 +1,12 @@
 """What crosses the borders between the processes: flat values, nothing else.
 
 Every message is one SOCK_SEQPACKET datagram: a JSON object of its fields and, as `message`, its name, octets in
-base64. The proxy asks, the agent answers; which question is allowed when stands in a table in `agent.py`. The pair for
-each question:
+base64. Who may say what when stands in tables: of the proxy in `agent.py` and `sessions.py`, of the agent in
+`agents.py`. The messages, each with its answers:
 
     proxy -> monitor   ProxyReady     (no answer)
-    proxy -> monitor   AgentWanted    (with descriptors: the agent's end of a new channel, the client's socket)
+    proxy -> monitor   AgentWanted    (no answer; with descriptors: the agent's end of a new channel, the client's
+                                      socket)
     proxy -> agent     LoginBegin     LoginChallenge | LoginDone | LoginRefused
                        LoginContinue  LoginChallenge | LoginDone | LoginRefused
                        LoginCancel    (no answer)
@@ -14,7 +15,8 @@ each question:
                        SaslContinue   SaslResponse | SaslUnavailable
     agent -> monitor   CheckWanted    CheckGranted
                        CheckEnded     (no answer)
-                       CheckPassed    SessionVerdict (with a descriptor: a copy of the agent's end of its channel)
+                       CheckPassed    SessionVerdict (CheckPassed may come with a descriptor: a copy of the agent's end
+                                      of its channel to the proxy)
                        SessionOver    (no answer)
     monitor -> agent   LoginGiven     (no answer; with a descriptor: the agent's end of a new channel)
                        SessionGiven   (no answer; with a descriptor: that copy)
@@ -71,7 +73,7 @@ class LoginBegin:
 
 @dataclass(frozen=True)
 class LoginContinue:
-    """The client's answer to the last challenge."""
+    """The client's response to the last challenge, without base64."""
 
     response: Secret
 
@@ -83,14 +85,14 @@ class LoginCancel:
 
 @dataclass(frozen=True)
 class LoginChallenge:
-    """Say this to the client, and bring its answer."""
+    """Say this to the client, in base64, and bring its response."""
 
     challenge: bytes
 
 
 @dataclass(frozen=True)
 class LoginDone:
-    """The agent is that user now. What follows are the settings of this user's sessions.
+    """The login is right, and the agent is this user now. Beside the name come the user's own settings.
 
     `timeout` is in seconds, None where nobody set one. With `own_ca`, the descriptor of the user's own file of
     trusted certificates travels beside the message.
@@ -106,7 +108,8 @@ class LoginDone:
 
 @dataclass(frozen=True)
 class LoginRefused:
-    """`verdict` is the value of an auth.identity.Verdict; `final`: no further attempt on this connection."""
+    """The login is not granted. `verdict` is the value of an auth.identity.Verdict; `final`: no further attempt is
+    allowed on this connection."""
 
     verdict: str
     final: bool
@@ -176,14 +179,14 @@ class SaslBegin:
 
 @dataclass(frozen=True)
 class SaslContinue:
-    """The smarthost's challenge."""
+    """The smarthost's challenge, without base64."""
 
     challenge: bytes
 
 
 @dataclass(frozen=True)
 class SaslResponse:
-    """Say this to the smarthost. `response` None: no initial response, the smarthost speaks first."""
+    """Say this to the smarthost, in base64. `response` None: no initial response, the smarthost speaks first."""
 
     mechanism: str
     response: Secret | None
@@ -247,7 +250,7 @@ class SessionVerdict:
 class LoginGiven:
     """For an agent that has given its session away: another one, in which this user may want to log in.
 
-    `session` and `client` are those of a sessions.Visit.
+    `session` and `client` are those of a visit.Visit.
     """
 
     session: str

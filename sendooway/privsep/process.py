@@ -1,4 +1,4 @@
-"""A process of ours is born: with what it needs of its parent, and with nothing else."""
+"""How our processes are born: with what they need of their parent, and with nothing else."""
 
 import os
 import select
@@ -9,13 +9,13 @@ from collections.abc import Callable, Collection
 from sendooway.log import Log, describe
 from sendooway.privsep import kernel
 
-# What the monitor has handlers for. Its children hear of the terminal's ^C and of SIGHUP through it.
+# What the monitor has handlers for. ^C at the terminal and SIGHUP come to its children, too, which leave them to it.
 _DEFAULT = (signal.SIGTERM, signal.SIGALRM, signal.SIGUSR1, signal.SIGCHLD)
 _IGNORED = (signal.SIGINT, signal.SIGHUP)
 
 
 def start(title: str, run: Callable[[], int], keep: Collection[int], log: Log) -> int:
-    """Fork a process that does `run` and ends with the status that it returns. Gives the number of the process.
+    """Fork a process that does `run` and ends with the status that it returns. Returns the number of the process.
 
     It gets SIGTERM when its parent ends. `title` is what ps(1) shows. Of the descriptors above 2 only those of `keep`
     and of the log stay open. What `run` raises goes to the log, and the process ends with os.EX_SOFTWARE. Call it only
@@ -75,7 +75,7 @@ def last_words(pid: int, pipe: int, seconds: float, limit: int) -> bytes | None:
 
 
 def point_at_null(*descriptors: int) -> None:
-    """What is written to them goes nowhere from now on, and nothing is read from them. Those that are closed open."""
+    """Make the descriptors, open or closed, the null device: what is written there is lost, and nothing can be read."""
     null = os.open(os.devnull, os.O_RDWR)
     for descriptor in descriptors:
         if descriptor != null:
@@ -93,6 +93,7 @@ def _forget_signals() -> None:
 
 
 def close_all_but(keep: Collection[int]) -> None:
+    """Close all descriptors of this process, except those to keep."""
     lowest = 0
     for descriptor in sorted(keep):
         # For an empty range, CPython's closerange(0, 0) closes everything.

@@ -11,7 +11,8 @@ class RunAsError(Exception):
 
 
 def network_user(run_as: str) -> pwd.struct_passwd:
-    """The user that `runAs` (empty where it is not set) makes of a process of root's. Raises RunAsError."""
+    """The user that a process of root's becomes before it speaks with the network: the one that `runAs` names; where
+    that is empty, the first of USERS that there is. Raises RunAsError."""
     names = (run_as,) if run_as else USERS
     for name in names:
         try:

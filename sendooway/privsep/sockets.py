@@ -1,4 +1,4 @@
-"""The listening sockets: those that one configuration has in common with the next stay open between them."""
+"""The listening sockets. Where a new configuration listens on the same place as the old one, the socket stays open."""
 
 import contextlib
 import os
@@ -14,11 +14,15 @@ ByPlace = dict[Place, list[socket.socket]]
 
 
 def by_place(listeners: Iterable[Listener]) -> ByPlace:
+    """The sockets by where they listen; TLS makes no difference."""
     return {_place(listen): sockets for listen, sockets in listeners}
 
 
 def open_all(wanted: Iterable[Listen], have: ByPlace) -> list[Listener]:
-    """Sockets for all: those that are open already, others new. Raises ListenError, then no new one stays open."""
+    """Sockets for all that is `wanted`: those that we `have` open there already, else new ones.
+
+    Raises ListenError; then no new one stays open.
+    """
     listeners: list[Listener] = []
     try:
         for listen in wanted:
@@ -30,7 +34,7 @@ def open_all(wanted: Iterable[Listen], have: ByPlace) -> list[Listener]:
 
 
 def close(listeners: Iterable[Listener], keep: ByPlace) -> None:
-    """All but those to keep; what was made in the file system for them goes, too."""
+    """Close all but those to keep, and remove what was made in the file system for them."""
     for listen, sockets in listeners:
         if _place(listen) in keep:
             continue

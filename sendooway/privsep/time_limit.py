@@ -11,15 +11,14 @@ _AGAIN_SECONDS = 0.5
 
 
 class TooLate(Exception):
-    """No OSError, so that nothing takes it for a file that cannot be read."""
+    """It took longer than it may. No OSError (as TimeoutError is), so that nothing takes it for an unreadable file."""
 
 
 @contextmanager
 def within(seconds: float) -> Iterator[None]:
     """Raises TooLate in the block, which reads files, when it takes longer. Only for the main thread.
 
-    And again every while: where the interpreter calls back from (a finalizer, the garbage collector), exceptions go to
-    nobody.
+    It is raised again every _AGAIN_SECONDS: within a finalizer or the garbage collector, an exception reaches nobody.
     """
 
     running = True

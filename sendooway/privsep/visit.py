@@ -1,4 +1,4 @@
-"""Whom an agent works for."""
+"""The session that an agent works for."""
 
 from dataclasses import dataclass
 

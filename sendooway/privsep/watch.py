@@ -12,7 +12,7 @@ class Watch:
         self._state = self._look()
 
     def changed(self) -> bool:
-        """Since this was asked last, or since the beginning."""
+        """Whether any of them has changed, come or gone since this was asked last, or since the beginning."""
         before, self._state = self._state, self._look()
         return self._state != before
 
