@@ -98,6 +98,7 @@ class Account:
 
     @property
     def logs_in(self) -> bool:
+        """Whether there is a login at the smarthost, with a password or a ticket."""
         return self.gssapi or self.credentials is not None
 
 
@@ -136,7 +137,7 @@ class AccountsError(Exception):
 
 
 class NoAccountFile(AccountsError):
-    """This is not at all a file of the kind that was looked for."""
+    """The file is not at all of the kind that was looked for. In a folder, it is skipped."""
 
 
 class NoAccount(Exception):

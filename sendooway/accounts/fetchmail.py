@@ -84,7 +84,7 @@ def _retriever(poll: Poll, user: User, owner: Identity, file: str) -> Retriever:
 
 
 def _mailbox_password(poll: Poll, user: User, owner: Identity, file: str) -> Password:
-    """Where fetchmail takes it from, except that nobody is asked for it.
+    """Where fetchmail takes the mailbox's password from, except that nobody is asked for it.
 
     Raises AccountsError for a `passwordfile` whose path is relative.
     """
@@ -188,7 +188,7 @@ def _parse_annotation(text: str) -> tuple[str, str]:
 
 
 def _password(draft: _Draft, mailbox: tuple[Poll, User] | None, owner: Identity, username: str) -> Password | None:
-    """What the annotations say, else what fetchmail takes for the mailbox, except that it is not asked for."""
+    """The password that the annotations tell, else the mailbox's. None: there is none, or a ticket is enough."""
     if draft.password_from is None:
         if draft.password is not None or mailbox is None:
             return draft.password

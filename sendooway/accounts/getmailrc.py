@@ -56,7 +56,6 @@ def parse(text: str, file: str, repeatable: Set[tuple[str, str]]) -> dict[str, S
         indentation = indented
         header = content[1 : max(content.rfind("]"), 0)] if content.startswith("[") else ""
         if header:
-            # Python's [DEFAULT] may stand repeatedly. getmail forgets what is in it, so it is a section as others.
             if header in sections and header != "DEFAULT":
                 raise AccountsError(origin, "this section stands twice: join the two")
             # Python's [DEFAULT] may stand repeatedly. getmail forgets what is in it: a section like others.

@@ -33,7 +33,7 @@ _CONTROLS = re.compile("[\x00-\x1f\x7f]")
 def look_up(
     reverse_path: str, mappings: Sequence[Mapping], user: Identity, files: UserFiles, last: Account | None
 ) -> Account:
-    """The account for a reverse-path (without angle brackets, empty for the null one).
+    """The account that serves a reverse-path (without angle brackets, empty for the null one).
 
     The first mapping with any match wins; within it, an exact pattern beats one that matches without the sub-address
     (`alice+x@` is `alice@`), beats `*@domain`, beats `*`; among equals the first. The null reverse-path matches `<>`,
@@ -66,7 +66,7 @@ _Served = dict[str, Account | Unusable]
 def _read(
     mapping: Mapping, user: Identity, files: UserFiles, netrcs: Sequence[Mapping]
 ) -> tuple[tuple[str, ...], _Served]:
-    """What was searched, and whom it serves."""
+    """The names of what one mapping searches, and the accounts that it gives by their patterns."""
     listing = list_accounts(mapping, user, files, netrcs)
     return listing.searched, _served(entry.account for entry in listing.entries if entry.account)
 
@@ -83,7 +83,7 @@ def find_mailbox(address: str, mappings: Sequence[Mapping], user: Identity, file
 def list_accounts(mapping: Mapping, user: Identity, files: UserFiles, among: Sequence[Mapping] = ()) -> Listing:
     """All that one mapping gives, in the order of its files. A file that is not there gives nothing.
 
-    What an account lacks to log in comes from the `netrc:` mappings `among` all of them, if they know the smarthost.
+    What an account lacks to log in comes from those of the mappings `among` that are `netrc:`, if they know its host.
 
     Raises AccountsError, whose str is `FILE:LINE: reason`, where the mapping or a file cannot be used, as where the
     program that a file belongs to would reject it.
@@ -134,7 +134,7 @@ def select(reverse_path: str, accounts: Iterable[Account | Unusable]) -> Account
 
 
 def _served(accounts: Iterable[Account | Unusable]) -> _Served:
-    """Of several accounts with a pattern, the first."""
+    """The accounts by their patterns; of several with the same one, the first."""
     served: _Served = {}
     for account in accounts:
         for address in account.patterns:
@@ -167,7 +167,7 @@ def _from_mapping(mapping: Mapping, user: Identity, files: UserFiles) -> Listing
 
 
 def _from_files(parse: _Parse) -> _Source:
-    """The source of a file, or of all files in a folder whose name matches."""
+    """The source whose argument is the path of a file, or of all files in a folder whose names match."""
 
     def listing(mapping: Mapping, user: Identity, files: UserFiles) -> Listing:
         path = _path(mapping, user)

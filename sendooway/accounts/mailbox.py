@@ -9,8 +9,8 @@ _PREFIXES = frozenset({"imap", "imap4", "imaps", "mail", "mailbox", "pop", "pop3
 
 
 def address_of(retriever: Retriever) -> str | None:
-    """The user name, if it is an address; else the user at the server's domain, where the server's name leaves no doubt
-    what that is. None where there is doubt.
+    """The address of a mailbox: its user name, if that is one, else the user name at the server's domain, where the
+    server's name leaves no doubt what that is. None where there is doubt.
     """
     name = retriever.username or ""
     if "@" not in name:

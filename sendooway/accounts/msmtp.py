@@ -35,7 +35,7 @@ from sendooway.accounts.msmtprc import OFF, ON, Section
 from sendooway.accounts.value import BadValue, parse_host, parse_password, parse_username
 from sendooway.auth.identity import Identity
 
-# What logs in without TLS: CRAM-MD5 does not tell the password, and who names the others means it.
+# With what msmtp logs in without TLS: CRAM-MD5 does not tell the password, and the others have to be asked for by name.
 _IN_CLEAR = ("plain", "login", "cram-md5")
 
 # Files that are the system's own certificates, on one system or another.
@@ -52,7 +52,7 @@ _SYSTEM_STORES = (
 _PIN = "tls_fingerprint"
 _SHA256_OCTETS = 32
 
-# What an account may say and is not done here, and is no reason not to use it.
+# What an account may ask for that is not done here. It is a problem to be told, and the account serves all the same.
 _NOT_DONE = {
     "source_ip": "connections are made from the address that the system chooses",
     "tls_crl_file": "revocation lists are not looked at",
@@ -96,7 +96,7 @@ def _text(section: Section, command: str) -> str:
 
 
 def _patterns(section: Section, owner: Identity, problems: set[Problem]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Whom the account serves; and, of patterns that are not known here, in which domains there may be more of them."""
+    """The patterns of the account; and those that cover its patterns with wildcards that are not known here."""
     setting = section.settings.get("from")
     if setting is None or not setting.text:
         text = f"the account {section.name} serves no sender: give it a `from`, which may be *@domain or *"

@@ -4,8 +4,8 @@
 
 A word is quoted with double or single quotes; within them, a backslash makes a quote or a backslash stand for itself.
 Elsewhere a backslash is a backslash, as for fetchmail and curl. `#` at the beginning of a word starts a comment, but
-not where a value belongs. A `macdef` ends at the next empty line. `port` and `protocol`, which some programs write, do
-not count.
+not where a value belongs. A `macdef` ends at the next empty line. `port` and `protocol`, which some programs write, are
+read and ignored.
 """
 
 import re

@@ -50,13 +50,13 @@ class Version:
         return cls(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
     def is_recent(self) -> bool:
-        """The same version might stand for another content."""
+        """Whether the file might change once more without another version, see RECENT."""
         return time.time_ns() - max(self.modified, self.changed) < RECENT * 1e9
 
 
 class UserFiles:
-    """The files that the sources of one user read. `exposed` are those read so far that others may read, too;
-    `questions` is how often the file system was asked for anything."""
+    """The files that the sources of the user `uid` read. `exposed` are the paths of those read so far that others may
+    read, too; `questions` counts how often the file system was asked for anything."""
 
     def __init__(self, uid: int) -> None:
         self._uid = uid
@@ -129,7 +129,7 @@ def _never() -> bool:
 
 
 def _has_version(path: str, version: Version | None) -> bool:
-    """None: there is no such file."""
+    """Whether the file still has this version; None: whether there still is no such file."""
     try:
         return Version.of(os.stat(os.fsencode(path))) == version
     except FileNotFoundError:
@@ -163,7 +163,7 @@ def _names(folder: str, wanted: Callable[[str], bool]) -> tuple[str, ...]:
 
 
 class NoFiles(UserFiles):
-    """No file is there: what is left of the sources are the mappings themselves."""
+    """A user without any file: what is left of the sources are the mappings themselves."""
 
     def __init__(self) -> None:
         super().__init__(os.getuid())

@@ -39,7 +39,7 @@ _NEVER_IN_HOSTS = frozenset(" \"#$&'()*+,/;<=>?@[\\]^`{|}")
 
 
 def parse_host(text: str) -> str:
-    """A host name or a numeric address, which may stand in brackets (the result does not)."""
+    """A host name or a numeric address, which may stand in brackets (the result does not). Raises BadValue."""
     host = text[1:-1] if text.startswith("[") and text.endswith("]") else text
     if not 0 < len(host) <= 255 or not host.isprintable() or not _NEVER_IN_HOSTS.isdisjoint(host):
         raise BadValue("the server must be a host name or a numeric address")
@@ -47,7 +47,7 @@ def parse_host(text: str) -> str:
 
 
 def parse_port(text: str) -> int:
-    """A port from 1 to 65535, or the name of a service."""
+    """The number of a port from 1 to 65535, or of a service of this name. Raises BadValue."""
     if text.isascii() and text.isdigit() and len(text) <= 5 and 1 <= int(text) <= 65535:
         return int(text)
     if text.lower() in SERVICES:
@@ -56,14 +56,14 @@ def parse_port(text: str) -> int:
 
 
 def parse_username(text: str) -> str:
-    """A login name, which is not empty."""
+    """A login name, which is not empty. Raises BadValue."""
     if not text or not text.isprintable():
         raise BadValue("the user name must not be empty, and be UTF-8 without control characters")
     return text
 
 
 def parse_password(text: str) -> Secret:
-    """A password, which may be empty. A NUL would end it in the messages of PLAIN (RFC 4616)."""
+    """A password, which may be empty. Raises BadValue for a NUL, which would end it in messages of PLAIN (RFC 4616)."""
     if "\0" in text:
         raise BadValue("the password must have no NUL")
     return Secret(text.encode("utf-8", "surrogateescape"))
