@@ -385,7 +385,6 @@ def test_a_session_on_a_unix_socket_logs_in_and_has_its_agent(
             file.write(b"QUIT\r\n")
             file.flush()
             assert file.readline().startswith(b"221 ")
-    wait_until(lambda: len(descendants(standalone.pid)) == 2, "the end of the agent")
 
 
 def test_a_low_limit_of_descriptors_is_raised_for_all_sessions() -> None:

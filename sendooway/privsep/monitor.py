@@ -343,8 +343,7 @@ class Monitor:
             generation.log.error("proxy-ended", process=proxy.pid, status=status)
             self._manager.status(generation.describe())
             now = time.monotonic()
-            steady = now - proxy.born > STEADY_SECONDS
-            self._pause = 0.0 if steady else min(max(FIRST_PAUSE, 2 * self._pause), LONGEST_PAUSE)
+            self._pause = 0.0 if now - proxy.born > STEADY_SECONDS else longer(self._pause)
             self._next_start = now + self._pause
 
     # What happens
@@ -462,6 +461,11 @@ class Monitor:
             if self._shows_life():
                 due.append(self._next_sign)
         return max(0.0, min(due) - time.monotonic()) if due else None
+
+
+def longer(pause: float) -> float:
+    """Seconds to wait before another start, after a `pause` that has not helped."""
+    return min(max(FIRST_PAUSE, 2 * pause), LONGEST_PAUSE)
 
 
 def _open(destination: str | None) -> Log:

@@ -170,7 +170,6 @@ def test_the_end_of_the_session_ends_the_dialling(
         sendooway.wait_for_log("dial-early", 'reason="given up"')
         wait_until(smarthost.ended.is_set, "the end of the connection")
         sendooway.wait_for_log("disconnect", "early=wasted")
-        wait_until(lambda: not sendooway.role("agent"), "the end of the agents")
 
 
 def test_through_tls_to_postfix_the_mail_takes_the_connection_that_waits(

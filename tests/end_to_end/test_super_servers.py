@@ -59,7 +59,7 @@ def test_a_user_logs_in_and_sends_a_mail_and_no_process_has_more_rights_than_it_
             login, delivery = postfix.take("super@mars.test")
             assert login == "alice-moon"
             assert without_received(delivery.content) == CONTENT
-        wait_until(lambda: "agent" not in "".join(map(title, descendants(pid))), "the end of the session")
+        wait_until(lambda: " disconnect " in (tmp_path / "log").read_text(), "the end of the session")
         with log_in(port, user, tls) as client:
             assert client.noop()[0] == 250
     log = (tmp_path / "log").read_text()

@@ -25,7 +25,7 @@ from sendooway.config import Configuration, Listen
 from sendooway.log import Log
 from sendooway.net.pause import Pause
 from sendooway.net.stream import SocketTransport, Stream
-from sendooway.privsep import privileges
+from sendooway.privsep import acting, agents, privileges
 from sendooway.privsep.channel import Channel
 from sendooway.privsep.client import Agent, AgentError
 from sendooway.privsep.messages import AccountFound, LoginBegin, LoginDone, LoginRefused, ProxyReady
@@ -198,6 +198,13 @@ class Intrusion:
 
 
 @pytest.fixture
+def _hasty_agents(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They wait less than half a minute for another session."""
+    for kind in (acting, agents):
+        monkeypatch.setattr(kind, "IDLE_SECONDS", 1.0)
+
+
+@pytest.fixture
 def intrusion(tmp_path: Path, alice: User, bob: User) -> Iterator[Intrusion]:
     for user in (alice, bob):
         user.write(".fetchmailrc", ACCOUNT.format(name=user.name))
@@ -265,6 +272,7 @@ def test_what_it_says_more_than_once_does_no_harm(intrusion: Intrusion) -> None:
     assert intrusion.ask("pid") == before
 
 
+@pytest.mark.usefixtures("_hasty_agents")  # before the monitor, which inherits it
 def test_the_agents_of_a_proxy_that_is_ended_end_with_it(intrusion: Intrusion) -> None:
     agents = intrusion.monitor.agents()
     os.kill(intrusion.ask("pid"), signal.SIGKILL)
