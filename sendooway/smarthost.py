@@ -65,9 +65,11 @@ class Login(Protocol):
 
     def begin_sasl(
         self, number: int, offered: tuple[str, ...], refused: tuple[str, ...]
-    ) -> SaslResponse | SaslUnavailable: ...
+    ) -> SaslResponse | SaslUnavailable:
+        """What to say first, see SaslBegin."""
 
-    def continue_sasl(self, challenge: bytes) -> SaslResponse | SaslUnavailable: ...
+    def continue_sasl(self, challenge: bytes) -> SaslResponse | SaslUnavailable:
+        """What to say to a challenge, see SaslContinue."""
 
 
 # Hears of each step that is done, and what came of it.

@@ -12,6 +12,8 @@ NAMES = ("accounts", "explain", "check", "discover")
 
 
 class Command(Protocol):
+    """The module of a command."""
+
     HELP: str
     SYNTAX: Syntax
 

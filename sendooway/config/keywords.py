@@ -67,7 +67,7 @@ _MAPPING = _Keyword("smarthostMapping", "mappings", values.mapping, _Empty.DEFAU
 KEYWORDS = {
     row.name.lower(): row
     for row in (
-        _Keyword("localname", "localname", values.domain, _Empty.DEFAULT, user=True),
+        _Keyword("localname", "localname", values.localname, _Empty.DEFAULT, user=True),
         _Keyword("cloneEhlo", "clone_ehlo", values.yes_or_no, user=True),
         _Keyword("addReceivedField", "add_received_field", values.yes_or_no, user=True),
         _Keyword("timeout", "timeout", values.seconds, user=True),
@@ -229,7 +229,9 @@ def parse(text: str, file: str, hostname: str) -> Parsed:
     # The types are right by the table, which is more than mypy can see.
     settings = replace(UserSettings(hostname), **found.settings)  # type: ignore[arg-type]
     configuration = Configuration(settings, **found.values)  # type: ignore[arg-type]
-    _check(configuration, found)
+    _refuse_contradictions(configuration, found.origins)
+    _check_listen(configuration, found)
+    _warn(configuration, found)
     if configuration.ssl_cert and not configuration.ssl_key:
         configuration = replace(configuration, ssl_key=configuration.ssl_cert)
     origins = {keyword: places[0] for keyword, places in found.origins.items()}
@@ -250,10 +252,8 @@ def parse_user_include(
     return settings, mappings, tuple(found.warnings)
 
 
-def _check(configuration: Configuration, found: _Found) -> None:
-    """Raise ConfigurationError where lines contradict each other; warn where no login would be possible."""
-    origins = found.origins
-    encryption = configuration.mailer_encryption
+def _refuse_contradictions(configuration: Configuration, origins: dict[str, list[Origin]]) -> None:
+    """Raise ConfigurationError where lines contradict each other, those of `listen` aside."""
     if configuration.ssl_key and not configuration.ssl_cert:
         raise ConfigurationError(
             origins["sslKey"][0], "sslKey", "needs sslCert too, the certificate that this key belongs to"
@@ -266,8 +266,13 @@ def _check(configuration: Configuration, found: _Found) -> None:
         raise ConfigurationError(
             origins["dialEarly"][0], "dialEarly", "contradicts `smarthostIdle = 0`: no connection can wait for its mail"
         )
+
+
+def _check_listen(configuration: Configuration, found: _Found) -> None:
+    """Raise ConfigurationError for a `listen` line that contradicts another line; warn where nobody could log in."""
+    encryption = configuration.mailer_encryption
     places: dict[Listen, Origin] = {}
-    for listen, origin in zip(configuration.listen, origins.get("listen", []), strict=True):
+    for listen, origin in zip(configuration.listen, found.origins.get("listen", []), strict=True):
         if listen.tls and not configuration.ssl_cert:
             raise ConfigurationError(origin, "listen", "`tls` needs sslCert, and sslKey if the key is not in it")
         if listen.tls and encryption is Encryption.FORBIDDEN:
@@ -282,6 +287,11 @@ def _check(configuration: Configuration, found: _Found) -> None:
                 "listen",
                 "without sslCert nobody can log in here: over a network, mailerEncryption is `required` by default",
             )
+
+
+def _warn(configuration: Configuration, found: _Found) -> None:
+    """Of what is probably not meant."""
+    origins, encryption = found.origins, configuration.mailer_encryption
     if configuration.user_include and not configuration.user_include.startswith(("/", "%h")):
         found.warn(
             origins["userInclude"][0],

@@ -81,6 +81,7 @@ def size(value: str) -> int | None:
 
 
 def mechanisms(value: str) -> tuple[str, ...]:
+    """In the order in which they are offered."""
     wanted = {word.upper() for word in re.split(r"[ \t,]+", value)}
     if not wanted <= set(MECHANISMS):
         raise ValueError(f"is not a list of {either(list(MECHANISMS))} apart by blanks")
@@ -88,6 +89,7 @@ def mechanisms(value: str) -> tuple[str, ...]:
 
 
 def keytab(value: str) -> str:
+    """An absolute path."""
     path = value.removeprefix("FILE:")
     if not path.startswith("/"):
         raise ValueError("is not the absolute path of a keytab, as in /etc/krb5.keytab")
@@ -98,7 +100,8 @@ def text(value: str) -> str:
     return value
 
 
-def domain(value: str) -> str:
+def localname(value: str) -> str:
+    """A host name, or an address in brackets."""
     # It becomes part of the greeting, of EHLO and of Received, where a blank would end it.
     if not re.fullmatch(_LOCALNAME, value):
         raise ValueError("is not a host name in ASCII, as in mail.example.org")
@@ -106,18 +109,21 @@ def domain(value: str) -> str:
 
 
 def word(value: str) -> str:
+    """A name without blanks."""
     if " " in value or "\t" in value:
         raise ValueError("is not one name; no name has blanks in it")
     return value
 
 
 def template(value: str) -> str:
+    """A path with %u, %h and %% in it, which `accounts.lookup.expand` fills in."""
     if re.sub("%[uh%]", "", value).count("%"):
         raise ValueError("has a `%` that is not part of %u (user name), %h (home folder) or %%")
     return value
 
 
 def user_dn(value: str) -> str:
+    """A DN with %u and %% in it, which `auth.ldap.format_dn` fills in."""
     # Without %u, one entry's password would open every account.
     signs = re.sub("%[u%]", "", value).count("%")
     if "=" not in value or "%u" not in value.replace("%%", "") or signs or not value.isprintable():
@@ -138,6 +144,7 @@ def uris(value: str) -> tuple[str, ...]:
 
 
 def permitted(value: str) -> tuple[str, ...]:
+    """A user, or a %group."""
     if value == "%":
         raise ValueError("names no group; %staff would be the members of the group staff")
     return (word(value),)
@@ -157,6 +164,7 @@ def parse_port(value: str) -> int:
 
 
 def listen(value: str) -> tuple[Listen, ...]:
+    """One place, or two where the host has an IPv4 and an IPv6 address."""
     words = value.split()
     tls = len(words) > 1 and words[-1].lower() == "tls"
     if len(words) != 1 + tls:
@@ -190,11 +198,12 @@ def _addresses(host: str) -> tuple[str, ...]:
 
 
 def networks(value: str) -> tuple[str, ...]:
+    """As in 192.0.2.0/24, each in its one form."""
     return tuple(map(_network, value.split()))
 
 
 def _network(word: str) -> str:
-    """A network in its one form, ADDRESS/LENGTH. An address alone is the network of that one host."""
+    """An address without a length is the network of that one host."""
     import ipaddress
 
     address, slash, length = word.partition("/")
@@ -219,6 +228,7 @@ def _network(word: str) -> str:
 
 
 def mapping(value: str) -> tuple[tuple[str, Secret], ...]:
+    """The source, in lower case, and its argument."""
     source, _, argument = (part.strip() for part in value.partition(":"))
     if not (source.isascii() and source.isalnum() and argument):
         raise ValueError("is not SOURCE:ARGUMENT, as in getmail:%h/.getmail/getmailrc")

@@ -142,10 +142,12 @@ class TlsTransport:
 
     @property
     def version(self) -> str:
+        """As in TLSv1.3."""
         return self.socket.version() or ""
 
     @property
     def cipher(self) -> str:
+        """OpenSSL's name of it, as in TLS_AES_256_GCM_SHA384."""
         cipher = self.socket.cipher()
         return cipher[0] if cipher else ""
 

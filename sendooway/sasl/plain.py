@@ -5,6 +5,7 @@ from sendooway.secret import Secret
 
 
 def server() -> PasswordServer:
+    """Its only challenge is empty: the client speaks first."""
     message = yield b""
     fields = message.split(b"\0")
     if len(fields) != 3:
