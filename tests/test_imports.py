@@ -1,8 +1,9 @@
 """Who may import whom: the drawing of the program, as rules."""
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cache
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -48,14 +49,16 @@ PLAIN_TYPES = {"sendooway.accounts.account", "sendooway.auth.identity"}
 
 
 @cache
-def imported(path: Path) -> tuple[str, ...]:
-    """The modules that a file imports anywhere in it, with the names that `from` takes out of them: `a`, `a.b`."""
-    return tuple(_imported(path))
+def imported(path: Path, *, late: bool = True) -> tuple[str, ...]:
+    """The modules that a file imports anywhere in it, with the names that `from` takes out of them: `a`, `a.b`. Without
+    `late`, only those that it imports when it is imported itself."""
+    module = ast.parse(path.read_bytes())
+    return tuple(_imported(path, ast.walk(module) if late else module.body))
 
 
-def _imported(path: Path) -> Iterator[str]:
+def _imported(path: Path, nodes: Iterable[ast.AST]) -> Iterator[str]:
     parent = ("sendooway", *path.relative_to(PACKAGE).parts[:-1])
-    for node in ast.walk(ast.parse(path.read_bytes())):
+    for node in nodes:
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -89,6 +92,15 @@ def test_the_network_side_knows_no_accounts_and_logins_beyond_plain_types(name: 
         and module not in {"sendooway.accounts", "sendooway.auth"}
     ]
     assert forbidden == []
+
+
+def test_no_module_needs_itself_to_be_imported() -> None:
+    modules = {name.removesuffix(".py").removesuffix("/__init__").replace("/", "."): MODULES[name] for name in MODULES}
+    needs = {
+        name: {found.removeprefix("sendooway.") for found in imported(path, late=False)} & modules.keys() - {name}
+        for name, path in modules.items()
+    }
+    assert tuple(TopologicalSorter(needs).static_order())  # or else it raises CycleError, which names them
 
 
 def test_pam_is_imported_in_one_module() -> None:

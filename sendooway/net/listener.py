@@ -197,32 +197,29 @@ class _Reserve:
 class _Connection:
     """One connection, from accept to close: one thread at a time owns it."""
 
+    doors: "_Doors"
     sock: socket.socket
     listen: Listen
     place: Place
-    begin: Begin
-    log: Log
-    parked: Parked
-    threads: Threads
     conversation: Conversation | None = None
 
     def start(self) -> None:
         """Begin or go on. Raises RuntimeError if there is no room for a thread."""
-        self.threads.start(self._run)
+        self.doors.threads.start(self._run)
 
     def _run(self) -> None:
         while (pause := self._converse()) is not None:
-            if self.parked.accept(pause, self.start):
+            if self.doors.parked.accept(pause, self.start):
                 return
         self.end()
 
     def _converse(self) -> Pause | None:
         try:
             if self.conversation is None:
-                self.conversation = self.begin(self.sock, self.listen, self.place)
+                self.conversation = self.doors.begin(self.sock, self.listen, self.place)
             return self.conversation.run() if self.conversation is not None else None
         except Exception as error:
-            self.log.error("session-crashed", reason=describe(error))
+            self.doors.log.error("session-crashed", reason=describe(error))
             return None
 
     def end(self) -> None:
@@ -278,7 +275,7 @@ class _Doors:
             self.refuse(sock, listen)
             sock.close()
             return
-        connection = _Connection(sock, listen, place, self.begin, self.log, self.parked, self.threads)
+        connection = _Connection(self, sock, listen, place)
         try:
             connection.start()
         except RuntimeError as error:

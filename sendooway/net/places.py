@@ -74,6 +74,24 @@ class Places:
         with self._changed:
             return self._taken.total() >= self._limits.max_sessions or self._newcomers.total() >= self._many
 
+    def welcome(self, place: Place) -> None:
+        """Somebody has logged in there."""
+        with self._changed:
+            if place.newcomer:
+                place.newcomer = False
+                _decrease(self._newcomers, place.source)
+
+    def leave(self, place: Place) -> None:
+        self.welcome(place)
+        with self._changed:
+            _decrease(self._taken, place.source)
+            self._changed.notify_all()
+
+    def wait_until_free(self) -> None:
+        """Until everybody has left."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._taken)
+
     @property
     def _many(self) -> int:
         """The number of newcomers from which on some are turned away."""
@@ -107,24 +125,6 @@ class Places:
     def _draw() -> float:
         """A number from 0 to below 1."""
         return int.from_bytes(os.urandom(4), "big") / 2**32
-
-    def welcome(self, place: Place) -> None:
-        """Somebody has logged in there."""
-        with self._changed:
-            if place.newcomer:
-                place.newcomer = False
-                _decrease(self._newcomers, place.source)
-
-    def leave(self, place: Place) -> None:
-        self.welcome(place)
-        with self._changed:
-            _decrease(self._taken, place.source)
-            self._changed.notify_all()
-
-    def wait_until_free(self) -> None:
-        """Until everybody has left."""
-        with self._changed:
-            self._changed.wait_for(lambda: not self._taken)
 
 
 def _decrease(counter: Counter[str], source: str) -> None:
