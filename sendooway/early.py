@@ -29,7 +29,7 @@ SECONDS = 30.0  # at the smarthost, from the first packet to the login; for as l
 
 
 class Outcome(Enum):
-    """What became of an early connection, for the session that it was for."""
+    """What became of the early connection that was dialled for a session."""
 
     USED = "used"
     WASTED = "wasted"

@@ -173,7 +173,7 @@ def _require_safe_tree(path: str) -> None:
 
 
 def _make_folder(path: str) -> None:
-    """With rights that no umask takes away: agents read what is in it as the users that they have become."""
+    """Make it with rights that no umask takes away: agents read what is in it as the users that they have become."""
     if not os.path.isdir(path):
         parent = os.path.dirname(path)
         _make_folder(parent)

@@ -154,7 +154,7 @@ class Routing:
             raise NoRoute(reply(code, enhanced, *text)) from error
 
     def _trusting(self, ca: bytes | None) -> Wishes:
-        """As for any smarthost, but with other trusted certificates. Raises SmarthostError if there are none in it."""
+        """The wishes, with a file's contents as trusted certificates. Raises SmarthostError if there are none in it."""
         try:
             return replace(self.wishes, context=tls.client_context(ca or b""))
         except tls.TlsError as error:

@@ -159,7 +159,7 @@ class Session:
         )
 
     def run(self) -> Pause | None:
-        """Until the session is over, or until a pause: then it is to be called again, in whatever thread.
+        """Go on until the session is over (None), or until a pause: then it is to be called again, in whatever thread.
 
         Called before the end of the pause, it waits for that by itself.
         """

@@ -155,7 +155,7 @@ def _required(line: Line | None, what: str, sender: Section) -> Line:
 
 
 def _patterns(sender: Section) -> tuple[str, ...]:
-    """All addresses: of repeated keys, and apart by commas or line ends."""
+    """The patterns of all `address` keys, apart by commas or line ends."""
     patterns = []
     for line in sender.values.get("address", []):
         with at(line.origin):

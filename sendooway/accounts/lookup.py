@@ -129,7 +129,7 @@ def _with_login(entry: Entry, logins: dict[str, list[Credentials]]) -> Entry:
 
 
 def select(reverse_path: str, accounts: Iterable[Account | Unusable]) -> Account | Unusable | None:
-    """Of the accounts of one source, the one that matches best."""
+    """The account that matches best among those of one source, None if none matches."""
     return _best(reverse_path, _served(accounts))
 
 
@@ -192,7 +192,7 @@ def _path(mapping: Mapping, user: Identity) -> str:
 
 
 def _check_netrc(text: str, file: str, user: Identity) -> Listing:
-    """It has no senders, but its form has to be right."""
+    """A netrc file has no senders, but its form has to be right."""
     netrc.parse(text, file)
     return Listing()
 

@@ -65,7 +65,7 @@ def run(line: CommandLine) -> int:
 
 
 def _mapping(text: str, number: int, user: Identity) -> Mapping:
-    """What --source says. A path may be relative, as it is for other programs. Raises UsageError."""
+    """The mapping that --source gives. Its path may be relative, as for other programs. Raises UsageError."""
     source, colon, argument = text.partition(":")
     if not colon or not source or not argument:
         raise UsageError("--source: SOURCE:ARGUMENT would be right, as in fetchmail:.fetchmailrc")
@@ -111,7 +111,7 @@ def _object(source: str, entry: Entry, passwords: Passwords, secrets: bool) -> d
 
 
 def _password(credentials: Credentials, passwords: Passwords) -> str | None:
-    """None where it cannot be had now."""
+    """The password as text, None where it cannot be had now."""
     try:
         return _text(passwords.fetch(credentials.password))
     except PasswordError:

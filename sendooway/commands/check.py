@@ -134,7 +134,7 @@ def _with_password(candidate: Candidate, situation: Situation) -> Candidate:
 
 
 def _try_all(candidates: Sequence[Candidate], way: Way) -> list[Report]:
-    """All at once, with a line on standard error that tells how far they are, where that is a terminal."""
+    """Try all side by side. On a terminal, a line on standard error tells how far they are."""
     progress = _Progress(candidates)
 
     def try_one(number: int, candidate: Candidate) -> Report:

@@ -125,7 +125,7 @@ class _Found:
         self.warnings: list[str] = []
 
     def warn(self, origin: Origin, keyword: str, text: str) -> None:
-        """In the form of an error."""
+        """Note a warning, in the form of an error."""
         self.warnings.append(str(ConfigurationError(origin, keyword, text)))
 
     def keep(self, row: _Keyword, origin: Origin, value: object) -> None:
@@ -290,7 +290,7 @@ def _check_listen(configuration: Configuration, found: _Found) -> None:
 
 
 def _warn(configuration: Configuration, found: _Found) -> None:
-    """Of what is probably not meant."""
+    """Warn of what is probably not meant."""
     origins, encryption = found.origins, configuration.mailer_encryption
     if configuration.user_include and not configuration.user_include.startswith(("/", "%h")):
         found.warn(

@@ -71,7 +71,7 @@ def seconds_or_zero(value: str) -> int:
 
 
 def size(value: str) -> int | None:
-    """As Configuration.ext_message_size."""
+    """A number of octets, 0 for no limit; None for `disable`."""
     if value.lower() == "disable":
         return None
     try:

@@ -95,7 +95,7 @@ class _Reader:
 
 
 def _server(values: dict[str, str], address: str) -> Server | None:
-    """None for one without TLS, or where anything is missing."""
+    """The smarthost that these values describe; None for one without TLS, or where anything is missing."""
     security = _SECURITY.get(values.get("socketType", "").lower())
     port = values.get("port", "")
     host = _filled(values.get("hostname", ""), address).lower()

@@ -48,13 +48,13 @@ def fetch(
 
 @dataclass(frozen=True)
 class Redirection:
-    """To an https URL within the domain."""
+    """The answer leads to an https URL within the domain."""
 
     url: str
 
 
 def read_response(octets: bytes, url: str, domain: str, most_octets: int) -> bytes | Absent | Redirection:
-    """What the octets that a server has sent until it closed, as its answer for `url`, mean."""
+    """The meaning of all octets that a server has sent, until it closed, in answer to a request for `url`."""
     try:
         response = HTTPResponse(cast("ssl.SSLSocket", _Received(octets)))
         response.begin()

@@ -136,7 +136,7 @@ class MessageReader:
 
 
 def _head(octets: bytes | bytearray, place: int) -> tuple[int, int, int] | None:
-    """Of the element at `place`: its tag, and where its content begins and ends. None if there are too few octets.
+    """The tag of the element at `place`, and where its content begins and ends. None if there are too few octets.
 
     Raises MessageError for what LDAP does not use: an indefinite length, one of more than four octets, long tags.
     """

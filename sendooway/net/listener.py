@@ -104,7 +104,7 @@ class Conversation(Protocol):
     """What happens on one connection. A Session is one; nothing here knows SMTP."""
 
     def run(self) -> Pause | None:
-        """Until it is over (None), or until a pause: then it is to be called again, in whatever thread.
+        """Go on until it is over (None), or until a pause: then it is to be called again, in whatever thread.
 
         Called before the end of the pause, it waits for that by itself.
         """

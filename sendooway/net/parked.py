@@ -73,7 +73,7 @@ class Parked:
         self._selector.unregister(descriptor)
 
     def seconds(self) -> float | None:
-        """Until the first deadline of a pause; None: nothing is parked."""
+        """How long until the first deadline of a pause; None: nothing is parked."""
         return min((pause.seconds() for pause, _ in self._pauses.values()), default=None)
 
     def keep_time(self) -> None:

@@ -8,7 +8,7 @@ from sendooway.net.deadline import Deadline
 
 @dataclass(frozen=True)
 class Pause:
-    """Until `descriptor` is readable or the deadline has come. Meanwhile the session needs no thread."""
+    """A wait until `descriptor` is readable or the deadline has come, during which the session needs no thread."""
 
     descriptor: int
     deadline: Deadline

@@ -24,7 +24,7 @@ class Place:
         self._places.move(self, source)
 
     def logged_in(self) -> None:
-        """It is no newcomer's any more."""
+        """Count it for a newcomer no longer."""
         self._places.welcome(self)
 
     def leave(self) -> None:
@@ -88,7 +88,7 @@ class Places:
             self._changed.notify_all()
 
     def wait_until_free(self) -> None:
-        """Until everybody has left."""
+        """Wait until everybody has left."""
         with self._changed:
             self._changed.wait_for(lambda: not self._taken)
 

@@ -88,7 +88,7 @@ def _parse_client(kind: type[IPv4Address] | type[IPv6Address], source: bytes, de
 
 
 def _format(address: IPv4Address | IPv6Address) -> str:
-    """As clients are named everywhere: an IPv4 address that comes as IPv6 (RFC 4291, 2.5.5.2) is an IPv4 address."""
+    """The address as text; an IPv4 address that comes as IPv6 (RFC 4291, 2.5.5.2) is written as an IPv4 address."""
     return str(address.ipv4_mapped or address) if isinstance(address, IPv6Address) else str(address)
 
 

@@ -88,7 +88,7 @@ class _Pump:
     # Receiving
 
     def _receive(self) -> None:
-        """From whoever has said something, after a wait where nobody has yet."""
+        """Receive from whoever has said something; wait where nobody has yet."""
         relay = self._relay
         client_reads, smarthost_reads = relay.wants_client, relay.wants_smarthost
         ready = self._wait(client_reads, smarthost_reads)

@@ -38,7 +38,7 @@ class Transport(Protocol):
         """How many of the octets went out, perhaps 0."""
 
     def descriptors(self) -> tuple[int, int]:
-        """To poll for reading, and for writing."""
+        """The descriptors to poll for reading, and for writing."""
 
     def close(self) -> None: ...
 
@@ -143,7 +143,7 @@ class Stream:
         self.stop = stop
 
     def receive(self, deadline: Deadline) -> bytes:
-        """Some octets, at most RECEIVE_OCTETS; none at the orderly end.
+        """Receive some octets, at most RECEIVE_OCTETS; none at the orderly end.
 
         Raises ConnectionLost, TimeoutError at the deadline, Stopping.
         """
@@ -155,7 +155,7 @@ class Stream:
         return octets
 
     def send(self, octets: bytes, deadline: Deadline) -> None:
-        """All of the octets. Raises ConnectionLost, TimeoutError at the deadline, Stopping."""
+        """Send all of the octets. Raises ConnectionLost, TimeoutError at the deadline, Stopping."""
         rest = memoryview(octets)
         while rest:
             sent = self.transport.send_now(rest)
@@ -164,7 +164,7 @@ class Stream:
                 self.wait(self.transport.descriptors()[1], self.transport.write_events, deadline)
 
     def wait(self, descriptor: int, events: int, deadline: Deadline) -> None:
-        """Until one of the events of poll(2). Raises TimeoutError at the deadline, Stopping."""
+        """Wait for one of the `events` of poll(2) at `descriptor`. Raises TimeoutError at the deadline, Stopping."""
         poll = select.poll()
         poll.register(descriptor, events)
         if self.stop is not None:

@@ -71,7 +71,7 @@ class Pace:
     jitter: float = 1.0
 
     def seconds(self) -> float:
-        """From the beginning of a check to its refusal: each time another, in steps too small to be measured."""
+        """How long from the beginning of a check to its refusal: different each time, in steps too small to measure."""
         return self.delay + self.jitter * int.from_bytes(os.urandom(4), "big") / 0xFFFFFFFF
 
 
@@ -131,7 +131,7 @@ class _Agent:
         self._given = False
 
     def run(self) -> bool:
-        """Until the session is over. True: it has only begun, and is another agent's now.
+        """Serve until the session is over. True: it has only begun, and is another agent's now.
 
         Raises ProtocolError for a message that makes no sense now, PrivilegeError if it cannot become the user,
         ChannelClosed, and TimeoutError if nobody logs in in time."""
@@ -190,7 +190,7 @@ class _Agent:
         return self._respond(initial_response)
 
     def _respond(self, response: Secret) -> FromAgent | None:
-        """None: who takes over the session answers."""
+        """Go on with a response, and check the login at its end. None: whoever takes over the session answers."""
         assert self._dialogue is not None
         ready = self._ready()
         try:
@@ -248,7 +248,7 @@ class _Agent:
         )
 
     def _proof(self, claim: PasswordLogin | TicketLogin) -> bytes:
-        """Of a password that may be remembered; else empty."""
+        """The proof (see CheckWanted) of a password that may be remembered; else empty."""
         configuration = self._snapshot.configuration
         can_recognise = login.AUTHENTICATORS[configuration.auth_backend](configuration).recognise is not None
         if not configuration.auth_cache or not can_recognise or not isinstance(claim, PasswordLogin):

@@ -106,7 +106,7 @@ class Channel:
             raise TimeoutError("timed out")
 
     def end_sending(self) -> None:
-        """For the peer it is closed, once that has received all. What the peer sends still arrives."""
+        """Close it for sending: the peer receives what was sent, and then its end. What it sends still arrives."""
         with contextlib.suppress(OSError):  # the peer has ended
             self._socket.shutdown(socket.SHUT_WR)
 

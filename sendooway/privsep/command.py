@@ -108,7 +108,7 @@ def _execute(
 
 
 def _listen(pid: int, output: int, errors: int) -> tuple[bytes, bytes, str]:
-    """What the program prints on both until it ends, or its time or patience with it does; and what was wrong, if so.
+    """What the program has printed on both until it ends, takes too long or prints too much; and what was wrong, if so.
 
     Not until both pipes are closed: what it has started may hold them open.
     """

@@ -84,11 +84,11 @@ class Failures:
         self._add(source, user.casefold(), now, 1, free)
 
     def take_back(self, source: str, user: str, now: float, free: int) -> None:
-        """It was none: nobody can tell whether the password was right."""
+        """The attempt was no failure: nobody can tell whether the password was right."""
         self._add(source, user.casefold(), now, -1, free)
 
     def passed(self, source: str, user: str, now: float, free: int) -> None:
-        """It was granted: this user is known there now, and free of what was counted for both together."""
+        """The attempt was granted: this user is known there now; what was counted for both together is forgotten."""
         self.take_back(source, user, now, free)
         user = user.casefold()
         sources = self._known.pop(user, {})

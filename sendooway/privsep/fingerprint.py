@@ -13,7 +13,7 @@ OCTETS = 16
 
 
 def fingerprint(key: bytes, user: Identity, settings: UserSettings, account: Account, password: Secret | None) -> bytes:
-    """Of all that decides whose connection it is and what it may be used for: OCTETS of a keyed hash.
+    """A keyed hash, of OCTETS, of all that decides whose connection it is and what it may be used for.
 
     `key` is secret; `password` is the one of now, None where it is not looked at.
     """

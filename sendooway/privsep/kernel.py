@@ -70,7 +70,7 @@ def die_with_parent(signal: int) -> None:
 
 
 def adopt_orphans(wanted: bool) -> None:
-    """From now on, a descendant whose parent ends becomes a child of this process, or does not. Raises OSError."""
+    """Whether a descendant whose parent ends becomes a child of this process, from now on. Raises OSError."""
     _prctl(_PR_SET_CHILD_SUBREAPER, int(wanted))
 
 

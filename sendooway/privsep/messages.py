@@ -248,7 +248,7 @@ class SessionVerdict:
 
 @dataclass(frozen=True)
 class LoginGiven:
-    """For an agent that has given its session away: another one, in which this user may want to log in.
+    """To an agent that has given its session away: another session, in which this user may want to log in.
 
     `session` and `client` are those of a visit.Visit.
     """
@@ -259,7 +259,7 @@ class LoginGiven:
 
 @dataclass(frozen=True)
 class SessionGiven:
-    """For an agent that is a user already: a session more of this user, who has logged in by `mechanism`."""
+    """To an agent that is a user already: one more session of this user, who has logged in by `mechanism`."""
 
     session: str
     client: str

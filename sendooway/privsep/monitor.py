@@ -72,7 +72,7 @@ class _Generation:
         return sum(proxy.ready for proxy in self.proxies.values())
 
     def describe(self) -> str:
-        """For people who look at the service manager."""
+        """The status for people who look at the service manager."""
         return f"{self._serving()} of {self.snapshot.configuration.workers} proxies serve"
 
     def leave(self, keep: sockets.ByPlace) -> None:
@@ -132,7 +132,7 @@ class Monitor:
         self._status = 0
 
     def run(self) -> int:
-        """Until SIGTERM or SIGINT. Returns the exit status: 0, or that of a proxy that could not begin.
+        """Serve until SIGTERM or SIGINT. Returns the exit status: 0, or that of a proxy that could not begin.
 
         Raises StartError where nothing has begun.
         """

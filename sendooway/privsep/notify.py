@@ -14,7 +14,7 @@ _SECONDS = 1.0
 
 
 class Notify:
-    """To the socket `address` as NOTIFY_SOCKET has it; to nobody if it is empty. Never raises.
+    """Tells the socket `address`, written as in NOTIFY_SOCKET, or nobody if it is empty. Never raises.
 
     `watchdog`: a sign of life is wanted each time so many seconds have passed; None: it is not. A `status` is one line
     for people.

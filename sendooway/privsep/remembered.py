@@ -32,7 +32,7 @@ class _Entry:
 
 
 class Remembered:
-    """By user, as the name was typed. `clock` is monotonic, in seconds."""
+    """Proofs of right passwords, by user name as it was typed. `clock` is monotonic, in seconds."""
 
     def __init__(self, databases: Sequence[str] = _DATABASES, clock: Callable[[], float] = time.monotonic) -> None:
         self._databases = Watch(databases)

@@ -70,7 +70,7 @@ def peer_address(descriptor: int) -> str | None:
 
 
 def _client_address(told: str, peer: str | None, trust: Trust) -> str | None:
-    """Of whom the connection is. Raises ProtocolError for what no balancer there can have told."""
+    """The client's address. Raises ProtocolError for one that no balancer at the address `peer` can have told."""
     if not told or peer is None:
         return peer
     if peer == LOCAL or peer not in trust or not _is_address(told) or client_address(told, peer) != told:
@@ -79,7 +79,7 @@ def _client_address(told: str, peer: str | None, trust: Trust) -> str | None:
 
 
 def _is_address(told: str) -> bool:
-    """In the one form that addresses have in the log, where zones name interfaces of ours."""
+    """Whether it is an address in the one form that the log has: without a zone, which names an interface of ours."""
     try:
         return str(ip_address(told)) == told and "%" not in told
     except ValueError:

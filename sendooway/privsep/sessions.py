@@ -87,7 +87,7 @@ class _Session:
                 raise ProtocolError(f"a {type(message).__name__}, which is no question")
 
     def _send(self, answer: FromAgent) -> None:
-        """With the certificates that belong to it."""
+        """Send an answer, with the certificates that belong to it."""
         beside = self._take_ca()
         try:
             # Who asks one question at a time has room for the answer; for another proxy nobody else is to wait.
@@ -154,7 +154,7 @@ class Sessions:
         return session
 
     def serve(self) -> None:
-        """Until no session is left, and none can come. Raises ProtocolError if anybody asks what is not allowed."""
+        """Answer until no session is left and none can come. Raises ProtocolError for what is not allowed."""
         while self._sessions or self._more:
             for descriptor, _ in self._poll.poll():
                 if descriptor in self._sessions:

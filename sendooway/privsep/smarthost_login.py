@@ -42,7 +42,7 @@ class SmarthostLogin:
         self._forgiven = 0
 
     def begin(self, offered: tuple[str, ...], refused: tuple[str, ...]) -> SaslResponse | SaslUnavailable:
-        """With the strongest mechanism of those `offered` that the smarthost has not `refused`, the latest one last.
+        """Begin with the strongest mechanism `offered` that the smarthost has not `refused`, the latest of these last.
 
         When a password from an earlier login is refused, it is asked for anew, once; if it is another one now, all that
         was refused with the old one has another chance.
@@ -140,7 +140,7 @@ def _username(account: Account, user: Identity) -> str:
 
 
 def mechanisms(account: Account, settings: UserSettings) -> tuple[str, ...]:
-    """Those that this account has a secret for and the settings allow, the strongest first."""
+    """The mechanisms that this account has a secret for and the settings allow, the strongest first."""
     uses = _uses(settings)
     return tuple(mechanism for mechanism in _possible(account) if uses[mechanism] is not Use.NEVER)
 

@@ -165,7 +165,7 @@ def _publish(path: str, memory: int, answer: int, log: Log, serves: Callable[[Co
 
 
 def _fill(memory: int, secrets: Secrets) -> None:
-    """With a new key and these secrets, for good: nobody who has the descriptor can change it, now or later."""
+    """Write a new key and these secrets, for good: nobody who has the descriptor can change them."""
     mappings = [
         (mapping.source, _text(mapping.argument), mapping.origin.file, mapping.origin.line)
         for mapping in secrets.mappings

@@ -52,7 +52,7 @@ class Capabilities:
 
 
 def _number(digits: str) -> int | None:
-    """None for 0 too, and for what is no number."""
+    """A number of at most 20 digits; None for 0, and for what is no number."""
     return int(digits) or None if digits.isascii() and digits.isdigit() and len(digits) <= 20 else None
 
 

@@ -541,7 +541,7 @@ class Relay:
             self._end(self._excuse, self._verdict)
 
     def _refuse_chunk(self, refusal: Reply) -> None:
-        """Of a message that lacks this chunk the smarthost must not get another one."""
+        """A chunk was refused: the smarthost must not get another one of this message."""
         self._refused = True
         if self.accepted and self.outcome is None:
             self.outcome = Outcome(refusal, self._verdict, self._octets, self.recipients)
