@@ -82,7 +82,9 @@ def _resolve_name(host: str, port: int, deadline: Deadline, stop: int | None) ->
         poll = select.poll()
         for descriptor in (ours.fileno(),) if stop is None else (ours.fileno(), stop):
             poll.register(descriptor, select.POLLIN)
-        ready = [descriptor for descriptor, _ in poll.poll(deadline.left() * 1000)]
+        ready: list[int] = []
+        with contextlib.suppress(TimeoutError):  # what is said below tells more
+            ready = [descriptor for descriptor, _ in poll.poll(deadline.left() * 1000)]
     if stop in ready:
         raise Stopping
     if not ready:
