@@ -8,7 +8,7 @@ from sendooway.config.file import exposure, read
 from sendooway.config.keywords import parse
 from sendooway.greeting import Greeter, hear_of_children
 from sendooway.options import HELP, Options, UsageError, endpoints, parse_options
-from sendooway.privsep.run_as import RunAsError, network_user
+from sendooway.unix.run_as import RunAsError, network_user
 
 # The exit status of a program that a signal has ended, as shells have it.
 _SIGINT, _SIGPIPE = 128 + 2, 128 + 13

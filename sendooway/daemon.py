@@ -16,9 +16,10 @@ from sendooway.config import SESSIONS_LIMIT, Configuration, Listen
 from sendooway.greeting import Greeter
 from sendooway.log import Log, open_log
 from sendooway.options import Options, UsageError, endpoints
-from sendooway.privsep import process, single
+from sendooway.privsep import single
 from sendooway.privsep.channel import Channel
 from sendooway.privsep.snapshot import SnapshotError
+from sendooway.unix import process
 
 
 def run(options: Options, greeter: Greeter) -> int:

@@ -98,7 +98,7 @@ def _configuration_file(arguments: list[str]) -> str | None:
 def _greet(path: str) -> None:
     localname, run_as = scan(_read(path))
     if os.geteuid() == 0:
-        from sendooway.privsep.run_as import network_user
+        from sendooway.unix.run_as import network_user
 
         user = network_user(run_as)
         os.setgroups([])

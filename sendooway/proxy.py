@@ -11,10 +11,11 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from sendooway.config import Configuration, Encryption, Listen, is_loopback
+from sendooway.config import Configuration, Encryption, Listen
 from sendooway.early import EarlyDials
 from sendooway.greeting import Greeter
 from sendooway.log import Log
+from sendooway.loopback import is_loopback
 from sendooway.net import tls
 from sendooway.net.balancer import receive_told
 from sendooway.net.ourselves import Ourselves
@@ -24,13 +25,13 @@ from sendooway.net.tls import TlsError
 from sendooway.net.trust import Trust, client_address
 from sendooway.options import Options
 from sendooway.pool import Pool
-from sendooway.privsep import kernel, privileges, process
 from sendooway.privsep.channel import Channel
 from sendooway.privsep.messages import ProxyReady
-from sendooway.privsep.privileges import PrivilegeError
 from sendooway.privsep.request import LOCAL, peer_address
-from sendooway.privsep.run_as import USERS, RunAsError, network_user
 from sendooway.session import Peer, Proxy, Session
+from sendooway.unix import kernel, privileges, process
+from sendooway.unix.privileges import PrivilegeError
+from sendooway.unix.run_as import USERS, RunAsError, network_user
 
 # How long sessions may go on after SIGTERM, before they are told 421.
 GRACE_SECONDS = 30.0

@@ -103,6 +103,22 @@ def test_no_module_needs_itself_to_be_imported() -> None:
     assert tuple(TopologicalSorter(needs).static_order())  # or else it raises CycleError, which names them
 
 
+def test_no_folder_needs_itself_to_be_imported() -> None:
+    folders = {name.removesuffix(".py").partition("/")[0] for name in MODULES}
+    needs: dict[str, set[str]] = {folder: set() for folder in folders}
+    for name, path in MODULES.items():
+        folder = name.removesuffix(".py").partition("/")[0]
+        found = {module.split(".")[1] for module in imported(path, late=False) if module.startswith("sendooway.")}
+        needs[folder] |= found & folders - {folder}
+    assert tuple(TopologicalSorter(needs).static_order())
+
+
+def test_what_the_system_is_to_us_knows_nothing_of_what_it_is_for() -> None:
+    found = {module for name in MODULES if name.startswith("unix/") for module in imported(MODULES[name])}
+    ours = {module for module in found if within(module, {"sendooway"})} - {"sendooway"}
+    assert [module for module in ours if not within(module, {"sendooway.unix", "sendooway.log"})] == []
+
+
 def test_pam_is_imported_in_one_module() -> None:
     assert set(importers("pam")) <= {"auth/pam.py"}
 
@@ -156,10 +172,10 @@ def test_what_every_start_imports_is_cheap(module: str) -> None:
 
 
 def test_what_comes_before_the_greeting_imports_next_to_nothing() -> None:
-    cheap = {"_signal", "os", "stat", "pwd", "sendooway", "sendooway.assignment", "sendooway.privsep.run_as"}
-    names = {"greeting.py", "assignment.py", "privsep/run_as.py", "privsep/__init__.py", "__init__.py"}
+    cheap = {"_signal", "os", "stat", "pwd", "sendooway", "sendooway.assignment", "sendooway.unix.run_as"}
+    names = {"greeting.py", "assignment.py", "unix/run_as.py", "unix/__init__.py", "__init__.py"}
     found = {module for name in names for module in imported(MODULES[name])}
-    assert found - cheap == {"sendooway.privsep.run_as.network_user"}
+    assert found - cheap == {"sendooway.unix.run_as.network_user"}
 
 
 def names_used(path: Path) -> Iterator[str]:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from enum import Enum
 
+from sendooway.origin import Origin
 from sendooway.secret import Secret
 
 
@@ -16,17 +17,6 @@ class Security(Enum):
     @property
     def default_port(self) -> int:
         return {Security.NONE: 25, Security.STARTTLS: 587, Security.SMTPS: 465}[self]
-
-
-@dataclass(frozen=True, order=True)
-class Origin:
-    """The place in a file that says something, for messages: `FILE:LINE`, or `FILE` where `line` is 0."""
-
-    file: str
-    line: int
-
-    def __str__(self) -> str:
-        return f"{self.file}:{self.line}" if self.line else self.file
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,9 @@ import re
 
 from sendooway.accounts import password as passwords
 from sendooway.accounts import pattern
-from sendooway.accounts.account import Account, Credentials, Origin, Security
+from sendooway.accounts.account import Account, Credentials, Security
 from sendooway.accounts.value import BadValue, at, parse_host, parse_password, parse_port, parse_username
+from sendooway.origin import Origin
 
 _NOTHING = "-"
 _FLAGS = ("tls", "ssl", "noCertCheck", "noAuth", "gssapi")

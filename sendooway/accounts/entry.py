@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from sendooway.accounts.account import Account, Origin, Password, Unusable
+from sendooway.accounts.account import Account, Password, Unusable
+from sendooway.origin import Origin
 from sendooway.secret import Secret
 
 

@@ -16,20 +16,12 @@ from dataclasses import replace
 
 from sendooway.accounts import fetchmailrc, pattern
 from sendooway.accounts import password as passwords
-from sendooway.accounts.account import (
-    Account,
-    AccountsError,
-    Credentials,
-    FromNetrc,
-    Origin,
-    Password,
-    Security,
-    Unusable,
-)
+from sendooway.accounts.account import Account, AccountsError, Credentials, FromNetrc, Password, Security, Unusable
 from sendooway.accounts.entry import Entry, Listing, Retriever
 from sendooway.accounts.fetchmailrc import Annotation, Poll, User
 from sendooway.accounts.value import BadValue, at, parse_host, parse_password, parse_port, parse_username
 from sendooway.auth.identity import Identity
+from sendooway.origin import Origin
 from sendooway.secret import Secret
 
 _FLAGS = {"tls": "tls", "ssl": "ssl", "nocertcheck": "noCertCheck", "noauth": "noAuth", "gssapi": "gssapi"}

@@ -19,7 +19,7 @@ from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from sendooway.accounts.account import AccountsError, Origin
+from sendooway.accounts.account import AccountsError
 from sendooway.accounts.fetchmail_words import (
     GLOBAL_OPTIONS,
     PASSWORDLESS,
@@ -29,6 +29,7 @@ from sendooway.accounts.fetchmail_words import (
     Kind,
     scan,
 )
+from sendooway.origin import Origin
 from sendooway.secret import Secret
 
 # Far more than anybody has, and few enough to be read in a moment.

@@ -18,11 +18,12 @@ from dataclasses import replace
 
 from sendooway.accounts import getmailrc, pattern
 from sendooway.accounts import password as passwords
-from sendooway.accounts.account import Account, AccountsError, Credentials, Origin, Password, Security, Unusable
+from sendooway.accounts.account import Account, AccountsError, Credentials, Password, Security, Unusable
 from sendooway.accounts.entry import Entry, Listing, Problem, Retriever
 from sendooway.accounts.getmailrc import Line, Section
 from sendooway.accounts.value import BadValue, at, parse_host, parse_password, parse_port, parse_username
 from sendooway.auth.identity import Identity
+from sendooway.origin import Origin
 from sendooway.secret import Secret
 
 _TYPES = {

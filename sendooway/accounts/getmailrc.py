@@ -8,7 +8,8 @@ getmail does not make: the keys named as repeatable.
 from collections.abc import Set
 from dataclasses import dataclass, field
 
-from sendooway.accounts.account import AccountsError, NoAccountFile, Origin
+from sendooway.accounts.account import AccountsError, NoAccountFile
+from sendooway.origin import Origin
 
 # What these words mean as a value, in any case.
 BOOLEANS = {

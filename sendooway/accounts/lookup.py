@@ -13,7 +13,6 @@ from sendooway.accounts.account import (
     FromNetrc,
     NoAccount,
     NoAccountFile,
-    Origin,
     Unusable,
 )
 from sendooway.accounts.entry import Entry, Listing, Problem
@@ -21,6 +20,7 @@ from sendooway.accounts.mailbox import is_mailbox_of
 from sendooway.accounts.user_file import UserFiles
 from sendooway.auth.identity import Identity
 from sendooway.config import Mapping
+from sendooway.origin import Origin
 
 MAX_MAPPINGS = 1000
 

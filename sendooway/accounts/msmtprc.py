@@ -8,7 +8,8 @@ both the account `default`. `account B : A, C` begins with what was set for A an
 import re
 from dataclasses import dataclass, field
 
-from sendooway.accounts.account import AccountsError, Origin
+from sendooway.accounts.account import AccountsError
+from sendooway.origin import Origin
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,9 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
-from sendooway.accounts.account import AccountsError, Origin
+from sendooway.accounts.account import AccountsError
 from sendooway.accounts.value import at, parse_password
+from sendooway.origin import Origin
 from sendooway.secret import Secret
 
 _WITH_VALUE = frozenset({"machine", "login", "user", "password", "passwd", "account", "port", "protocol"})

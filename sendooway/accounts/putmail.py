@@ -15,11 +15,12 @@ not know, may be a list of more patterns.
 from contextlib import suppress
 
 from sendooway.accounts import getmailrc, pattern
-from sendooway.accounts.account import Account, AccountsError, Credentials, NoAccountFile, Origin, Security, Unusable
+from sendooway.accounts.account import Account, AccountsError, Credentials, NoAccountFile, Security, Unusable
 from sendooway.accounts.entry import Entry, Listing, Problem
 from sendooway.accounts.getmailrc import Section
 from sendooway.accounts.value import BadValue, at, parse_host, parse_password, parse_port, parse_username
 from sendooway.auth.identity import Identity
+from sendooway.origin import Origin
 
 _KEYS = frozenset(("server", "port", "tls", "email", "username", "password", "address", "quiet"))
 

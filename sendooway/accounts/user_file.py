@@ -10,7 +10,8 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from sendooway.accounts.account import AccountsError, NoAccountFile, Origin
+from sendooway.accounts.account import AccountsError, NoAccountFile
+from sendooway.origin import Origin
 
 MAX_OCTETS = 1024 * 1024
 MAX_LINE_OCTETS = 4096

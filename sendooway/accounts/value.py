@@ -6,8 +6,9 @@ gets them back as they were; everywhere else they are refused.
 
 from types import TracebackType
 
-from sendooway.accounts.account import AccountsError, Origin
+from sendooway.accounts.account import AccountsError
 from sendooway.config import SERVICES
+from sendooway.origin import Origin
 from sendooway.secret import Secret
 
 

@@ -12,12 +12,11 @@ import re
 from collections.abc import Mapping
 
 from sendooway.auth.identity import AuthenticatorError, Identity, LoginError, Verdict
-from sendooway.config import Configuration
-from sendooway.ldap import uri
-from sendooway.privsep import privileges, process
-from sendooway.privsep.privileges import PrivilegeError
-from sendooway.privsep.run_as import RunAsError, network_user
+from sendooway.config import Configuration, ldap_uri
 from sendooway.secret import Secret
+from sendooway.unix import privileges, process
+from sendooway.unix.privileges import PrivilegeError
+from sendooway.unix.run_as import RunAsError, network_user
 
 SERVER_SECONDS = 8.0  # for one server, from its address to the entry
 SECONDS = 25.0  # for all of them
@@ -201,7 +200,7 @@ def _answer(configuration: Configuration, dn: str, password: Secret) -> Answer:
     deadline = Deadline(SECONDS)
     failures = []
     for text in configuration.ldap_uri:
-        server = uri.parse(text)
+        server = ldap_uri.parse(text)
         try:
             entry = read_own_entry(server, dn, password, ATTRIBUTES, context, deadline.sooner(SERVER_SECONDS))
             return {"entry": {name: [value.decode() for value in values] for name, values in entry.items()}}

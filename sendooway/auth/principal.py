@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from ctypes import byref, c_char_p, c_int, c_void_p
 
 from sendooway.auth.identity import Identity
-from sendooway.privsep import privileges
-from sendooway.privsep.privileges import PrivilegeError
+from sendooway.unix import privileges
+from sendooway.unix.privileges import PrivilegeError
 
 LIBRARY = "libkrb5.so.3"
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from sendooway import sasl
-from sendooway.accounts.account import Account, Credentials, Origin, Unusable
+from sendooway.accounts.account import Account, Credentials, Unusable
 from sendooway.accounts.entry import Entry, Problem, Retriever
 from sendooway.auth.identity import Identity
 from sendooway.commands.command_line import CommandLine, Syntax
@@ -16,6 +16,7 @@ from sendooway.commands.situation import Situation, survey, tilde, who_asks
 from sendooway.commands.table import Cell, Colour, Terminal, paragraph, printable, table, warnings
 from sendooway.config import Mapping
 from sendooway.options import UsageError
+from sendooway.origin import Origin
 from sendooway.privsep.password import PasswordError, Passwords
 from sendooway.privsep.smarthost_login import mechanisms
 from sendooway.secret import Secret

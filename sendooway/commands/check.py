@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from threading import Lock
 
-from sendooway.accounts.account import Account, Origin
+from sendooway.accounts.account import Account
 from sendooway.accounts.lookup import expand
 from sendooway.auth.identity import Identity
 from sendooway.commands.command_line import CommandLine, Syntax
@@ -18,6 +18,7 @@ from sendooway.commands.situation import Situation, survey, tilde, who_asks
 from sendooway.commands.table import Cell, Colour, Terminal, marked, printable, table, warnings
 from sendooway.commands.trial import Phase, Results, Verdict, Way, try_out
 from sendooway.net.together import together
+from sendooway.origin import Origin
 from sendooway.privsep.password import PasswordError
 
 HELP = """\

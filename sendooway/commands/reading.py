@@ -4,19 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sendooway.accounts import pattern
-from sendooway.accounts.account import (
-    Account,
-    AccountsError,
-    Credentials,
-    FromCommand,
-    FromCredential,
-    Origin,
-    Security,
-)
+from sendooway.accounts.account import Account, AccountsError, Credentials, FromCommand, FromCredential, Security
 from sendooway.accounts.entry import Entry, Listing, Problem
 from sendooway.accounts.lookup import list_accounts
 from sendooway.commands.situation import Situation
-from sendooway.config import Mapping, is_here
+from sendooway.config import Mapping
+from sendooway.loopback import is_here
+from sendooway.origin import Origin
 from sendooway.privsep.password import PasswordError, Passwords
 from sendooway.secret import Secret
 

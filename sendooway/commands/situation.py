@@ -5,7 +5,7 @@ import pwd
 import ssl
 from dataclasses import dataclass
 
-from sendooway.accounts.account import AccountsError, Origin
+from sendooway.accounts.account import AccountsError
 from sendooway.accounts.lookup import expand
 from sendooway.accounts.user_file import UserFiles
 from sendooway.auth.identity import Identity
@@ -14,6 +14,7 @@ from sendooway.config.file import read
 from sendooway.config.keywords import parse, parse_user_include
 from sendooway.log import open_log
 from sendooway.net.tls import TlsError, client_context
+from sendooway.origin import Origin
 from sendooway.privsep.password import Passwords
 
 DEFAULT_CONFIGURATION = "/etc/sendooway.conf"

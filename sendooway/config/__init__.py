@@ -1,10 +1,10 @@
 """What can be configured: the types and their defaults. How a file says it stands in `keywords`."""
 
-import re
 from dataclasses import dataclass, field
 from enum import Enum
 
-from sendooway.accounts.account import Origin
+from sendooway.loopback import is_loopback
+from sendooway.origin import Origin
 from sendooway.secret import Secret
 
 # Each session is a thread, up to four descriptors and an agent: more is a misprint, or a case for several machines.
@@ -176,17 +176,6 @@ def default_mappings() -> tuple[Mapping, ...]:
         Mapping(source, Secret(argument), Origin("default mapping", number))
         for number, (source, argument) in enumerate(_DEFAULT_MAPPINGS, 1)
     )
-
-
-def is_loopback(address: str) -> bool:
-    """Whether a numeric address is a loopback one: what is said there crosses no network."""
-    return address == "::1" or address.startswith("127.")
-
-
-def is_here(host: str) -> bool:
-    """Whether a host, a name or a numeric address as somebody wrote it, is this machine: what is said to it crosses no
-    network."""
-    return host.lower() == "localhost" or host == "::1" or bool(re.fullmatch(r"127(\.[0-9]+){3}", host))
 
 
 def login_possible(configuration: Configuration, listen: Listen) -> bool:

@@ -3,8 +3,8 @@
 import os
 import stat
 
-from sendooway.accounts.account import Origin
 from sendooway.config import ConfigurationError, Mapping
+from sendooway.origin import Origin
 
 FILE_LIMIT = 1 << 20  # octets
 

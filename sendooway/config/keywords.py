@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 from enum import Enum
 
 from sendooway import assignment
-from sendooway.accounts.account import Origin
 from sendooway.config import (
     SESSIONS_LIMIT,
     Backend,
@@ -30,6 +29,7 @@ from sendooway.config import (
     login_possible,
     values,
 )
+from sendooway.origin import Origin
 
 LINE_LIMIT = 4096  # characters, comments included
 MAPPINGS_LIMIT = 1000

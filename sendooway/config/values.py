@@ -132,12 +132,12 @@ def user_dn(value: str) -> str:
 
 
 def uris(value: str) -> tuple[str, ...]:
-    from sendooway.ldap import uri
+    from sendooway.config import ldap_uri
 
     servers = tuple(value.split())
     try:
         for server in servers:
-            uri.parse(server)
+            ldap_uri.parse(server)
     except ValueError:
         raise ValueError("is not a list of ldap://HOST:PORT or ldaps://HOST:PORT apart by blanks") from None
     return servers

@@ -3,9 +3,9 @@
 import contextlib
 import ssl
 
+from sendooway.config.ldap_uri import Server
 from sendooway.ldap import messages
 from sendooway.ldap.messages import Entry, Message, MessageError, MessageReader, Result, Unused
-from sendooway.ldap.uri import Server
 from sendooway.net import tls
 from sendooway.net.deadline import Deadline
 from sendooway.net.dial import DialError, dial

@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from sendooway.config import Configuration, Listen, is_loopback
+from sendooway.config import Configuration, Listen
 from sendooway.log import Log, describe
+from sendooway.loopback import is_loopback
 from sendooway.net.parked import Parked
 from sendooway.net.pause import Pause
 from sendooway.net.places import Full, Place, Places

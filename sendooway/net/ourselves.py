@@ -4,7 +4,7 @@ it has no place left for anybody."""
 import socket
 from collections.abc import Iterable
 
-from sendooway.config import is_loopback
+from sendooway.loopback import is_loopback
 
 
 class Ourselves:

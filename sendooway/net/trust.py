@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from ipaddress import IPv6Address, ip_address, ip_network
 
-from sendooway.config import is_loopback
+from sendooway.loopback import is_loopback
 
 
 class Trust:

@@ -20,7 +20,6 @@ from sendooway import sasl
 from sendooway.auth import kerberos, login
 from sendooway.auth.identity import Identity, LoginError, Verdict
 from sendooway.log import Log, describe
-from sendooway.privsep import kernel, privileges
 from sendooway.privsep.channel import Channel, ChannelClosed
 from sendooway.privsep.gate import Gate
 from sendooway.privsep.messages import (
@@ -33,13 +32,14 @@ from sendooway.privsep.messages import (
     Message,
     ProtocolError,
 )
-from sendooway.privsep.privileges import PrivilegeError
 from sendooway.privsep.remembered import proof
 from sendooway.privsep.sessions import Sessions
 from sendooway.privsep.snapshot import Snapshot
 from sendooway.privsep.visit import Visit
 from sendooway.sasl import ContextError, PasswordLogin, SaslError, TicketLogin
 from sendooway.secret import Secret
+from sendooway.unix import kernel, privileges
+from sendooway.unix.privileges import PrivilegeError
 
 
 class State(Enum):

@@ -26,7 +26,7 @@ from selectors import EVENT_READ, BaseSelector
 from sendooway.auth.identity import Identity
 from sendooway.log import Log
 from sendooway.net.listener import source
-from sendooway.privsep import agent, channel, process
+from sendooway.privsep import agent, channel
 from sendooway.privsep.acting import Acting
 from sendooway.privsep.agent import Pace
 from sendooway.privsep.channel import Channel, ChannelClosed
@@ -45,6 +45,7 @@ from sendooway.privsep.remembered import Remembered
 from sendooway.privsep.request import LOCAL, Request
 from sendooway.privsep.snapshot import Snapshot
 from sendooway.privsep.visit import Visit
+from sendooway.unix import process
 
 # One that has given its session away is kept for so long, and for so many logins: modules of PAM may leak.
 IDLE_SECONDS = 30.0

@@ -13,8 +13,8 @@ from contextlib import closing, suppress
 
 from sendooway.accounts.password import first_line
 from sendooway.log import Log
-from sendooway.privsep import kernel, process
 from sendooway.secret import Secret
+from sendooway.unix import kernel, process
 
 SECONDS = 10.0
 ORPHANS_SECONDS = 1.0

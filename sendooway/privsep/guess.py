@@ -12,7 +12,7 @@ from sendooway.accounts.account import Account, Credentials, FromNetrc, Security
 from sendooway.accounts.entry import Entry
 from sendooway.config import UserSettings
 from sendooway.log import Log
-from sendooway.privsep import process
+from sendooway.unix import process
 
 # The client waits 300 for the answer to its MAIL, and logging in at the smarthost takes its time, too.
 SECONDS = 15.0

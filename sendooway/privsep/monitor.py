@@ -20,7 +20,7 @@ from sendooway.config import Configuration, Listen
 from sendooway.log import Log, open_log, was_rotated
 from sendooway.net.listener import ListenError
 from sendooway.options import Options, UsageError, endpoints
-from sendooway.privsep import channel, kernel, process, snapshot, sockets
+from sendooway.privsep import channel, snapshot, sockets
 from sendooway.privsep.agent import Pace
 from sendooway.privsep.agents import Agents
 from sendooway.privsep.channel import Channel, ChannelClosed
@@ -29,6 +29,7 @@ from sendooway.privsep.notify import Notify
 from sendooway.privsep.request import open_request
 from sendooway.privsep.snapshot import Snapshot, SnapshotError
 from sendooway.privsep.sockets import Listener
+from sendooway.unix import kernel, process
 
 # Proxies wait 30 seconds for their sessions when they get SIGTERM, and some more until these have said 421.
 STOP_SECONDS = 35.0

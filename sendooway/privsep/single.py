@@ -10,11 +10,12 @@ from dataclasses import dataclass
 
 from sendooway.config import Configuration
 from sendooway.log import Log
-from sendooway.privsep import channel, process, snapshot
+from sendooway.privsep import channel, snapshot
 from sendooway.privsep.channel import Channel, ChannelClosed
 from sendooway.privsep.messages import AgentWanted, ProtocolError
 from sendooway.privsep.request import open_request
 from sendooway.privsep.snapshot import Snapshot
+from sendooway.unix import process
 
 
 @dataclass(frozen=True)

@@ -15,14 +15,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from sendooway.accounts.account import Origin
 from sendooway.config import GSSAPI, Configuration, ConfigurationError, Mapping, Parsed
 from sendooway.config.file import exposure, read
 from sendooway.config.keywords import parse, redact
 from sendooway.log import Log
-from sendooway.privsep import process
+from sendooway.origin import Origin
 from sendooway.privsep.fingerprint import KEY_OCTETS
 from sendooway.secret import Secret
+from sendooway.unix import process
 
 # Where `workers` does not say it: each takes 8 MB at rest, and so many serve some thousands of mails a second.
 MOST_WORKERS = 8

@@ -7,7 +7,7 @@ import os
 import stat
 from functools import lru_cache, partial
 
-from sendooway.accounts.account import Account, AccountsError, FromCommand, FromCredential, NoAccount, Origin
+from sendooway.accounts.account import Account, AccountsError, FromCommand, FromCredential, NoAccount
 from sendooway.accounts.entry import Entry
 from sendooway.accounts.lookup import expand, find_mailbox, look_up
 from sendooway.accounts.user_file import UserFiles
@@ -15,6 +15,7 @@ from sendooway.auth.identity import Identity
 from sendooway.config import ConfigurationError, Mapping, UserSettings
 from sendooway.config.keywords import parse_user_include
 from sendooway.log import Log
+from sendooway.origin import Origin
 from sendooway.privsep import guess
 from sendooway.privsep.fingerprint import fingerprint
 from sendooway.privsep.guess import GuessError

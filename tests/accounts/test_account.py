@@ -1,6 +1,7 @@
 import pytest
 
-from sendooway.accounts.account import AccountsError, NoAccount, Origin, Security
+from sendooway.accounts.account import AccountsError, NoAccount, Security
+from sendooway.origin import Origin
 
 
 @pytest.mark.parametrize(("line", "text"), [(0, "/home/a/rc: bad"), (7, "/home/a/rc:7: bad")])

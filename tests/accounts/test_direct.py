@@ -13,9 +13,9 @@ from sendooway.accounts.account import (
     FromCredential,
     FromFile,
     FromNetrc,
-    Origin,
     Security,
 )
+from sendooway.origin import Origin
 from sendooway.secret import Secret
 
 ORIGIN = Origin("/etc/sendooway.conf", 4)

@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from servers import fetchmail as real_fetchmail
 
 from sendooway.accounts import fetchmail, fetchmailrc
-from sendooway.accounts.account import AccountsError, Origin
+from sendooway.accounts.account import AccountsError
 from sendooway.accounts.fetchmailrc import MAX_MAILBOXES, RunControl
 from sendooway.auth.identity import Identity
+from sendooway.origin import Origin
 
 # A server: name, skip, via, protocol, port, and its users: remote name, password, local names, ssl.
 User = tuple[str | None, str | None, list[str | tuple[str, str]], bool]

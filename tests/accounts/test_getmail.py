@@ -13,13 +13,13 @@ from sendooway.accounts.account import (
     FromCommand,
     FromFile,
     FromNetrc,
-    Origin,
     Password,
     Security,
     Unusable,
 )
 from sendooway.accounts.entry import Retriever
 from sendooway.auth.identity import Identity
+from sendooway.origin import Origin
 from sendooway.secret import Secret
 
 ALICE = Identity("alice", 1000, 1000, "/home/alice")

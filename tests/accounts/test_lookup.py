@@ -9,20 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sendooway import config
-from sendooway.accounts.account import (
-    Account,
-    AccountsError,
-    Credentials,
-    FromNetrc,
-    NoAccount,
-    Origin,
-    Security,
-    Unusable,
-)
+from sendooway.accounts.account import Account, AccountsError, Credentials, FromNetrc, NoAccount, Security, Unusable
 from sendooway.accounts.entry import Listing
 from sendooway.accounts.lookup import MAX_MAPPINGS, SOURCES, expand, list_accounts, look_up, select
 from sendooway.accounts.user_file import MAX_FILES, MAX_LINE_OCTETS, MAX_OCTETS, NoFiles, UserFiles
 from sendooway.auth.identity import Identity
+from sendooway.origin import Origin
 from sendooway.secret import Secret
 
 ALICE = Identity("alice", 1000, 1000, "/home/alice")

@@ -11,12 +11,12 @@ from sendooway.accounts.account import (
     Credentials,
     FromCommand,
     FromNetrc,
-    Origin,
     Password,
     Security,
     Unusable,
 )
 from sendooway.auth.identity import Identity
+from sendooway.origin import Origin
 from sendooway.secret import Secret
 
 ALICE = Identity("alice", 1000, 1000, "/home/alice")

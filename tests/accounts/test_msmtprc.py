@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from servers import msmtp as real_msmtp
 
 from sendooway.accounts import msmtprc
-from sendooway.accounts.account import AccountsError, Origin
+from sendooway.accounts.account import AccountsError
+from sendooway.origin import Origin
 
 PIN = ":".join(f"{number:02x}" for number in range(32))
 

@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 from servers import fetchmail as real_fetchmail
 
 from sendooway.accounts import netrc
-from sendooway.accounts.account import AccountsError, Origin
+from sendooway.accounts.account import AccountsError
 from sendooway.accounts.netrc import Machine
+from sendooway.origin import Origin
 from sendooway.secret import Secret
 
 FILE = "/home/alice/.netrc"

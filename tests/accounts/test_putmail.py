@@ -5,8 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sendooway.accounts import putmail
-from sendooway.accounts.account import Account, AccountsError, Credentials, NoAccountFile, Origin, Security, Unusable
+from sendooway.accounts.account import Account, AccountsError, Credentials, NoAccountFile, Security, Unusable
 from sendooway.auth.identity import Identity
+from sendooway.origin import Origin
 from sendooway.secret import Secret
 
 ALICE = Identity("alice", 1000, 1000, "/home/alice")

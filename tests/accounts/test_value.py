@@ -1,7 +1,8 @@
 import pytest
 
-from sendooway.accounts.account import AccountsError, Origin
+from sendooway.accounts.account import AccountsError
 from sendooway.accounts.value import BadValue, at, parse_host, parse_password, parse_port, parse_username
+from sendooway.origin import Origin
 
 
 @pytest.mark.parametrize(

@@ -19,9 +19,9 @@ from servers.slapd import ALICE, BASE, HIDDEN, ODD_NAMES, PEOPLE, REFUSED, UNREA
 from sendooway.auth import ldap, login
 from sendooway.auth.identity import AuthenticatorError, Identity, LoginError, Verdict
 from sendooway.config import Backend, Configuration, UserSettings
-from sendooway.privsep import kernel
 from sendooway.sasl import PasswordLogin
 from sendooway.secret import Secret
+from sendooway.unix import kernel
 
 SETTINGS = UserSettings("host")
 

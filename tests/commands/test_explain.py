@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sendooway.accounts.account import Account, AccountsError, NoAccount, Origin
+from sendooway.accounts.account import Account, AccountsError, NoAccount
 from sendooway.accounts.lookup import list_accounts, look_up
 from sendooway.accounts.user_file import UserFiles
 from sendooway.auth.identity import Identity
@@ -15,6 +15,7 @@ from sendooway.cli import main
 from sendooway.commands.explain import explain
 from sendooway.commands.reading import Reading
 from sendooway.config import Mapping
+from sendooway.origin import Origin
 from sendooway.secret import Secret
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from sendooway.accounts import fetchmail, getmail, msmtp, putmail
-from sendooway.accounts.account import Account, Origin, Security
+from sendooway.accounts.account import Account, Security
 from sendooway.accounts.lookup import list_accounts
 from sendooway.accounts.user_file import UserFiles
 from sendooway.auth.identity import Identity
@@ -14,6 +14,7 @@ from sendooway.commands.situation import who_asks
 from sendooway.commands.stanza import Stanza, stanzas
 from sendooway.config import Mapping
 from sendooway.discovery.search import Candidate, Proposal
+from sendooway.origin import Origin
 from sendooway.secret import Secret
 
 USUAL = Proposal(Candidate("smtp.moon.test", 465, Security.SMTPS), "DNS", confirmed=True)

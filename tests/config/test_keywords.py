@@ -7,7 +7,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sendooway import sasl
-from sendooway.accounts.account import Origin
 from sendooway.config import (
     MECHANISMS,
     Backend,
@@ -24,6 +23,7 @@ from sendooway.config import (
     login_possible,
 )
 from sendooway.config.keywords import LINE_LIMIT, MAPPINGS_LIMIT, parse, parse_user_include, redact
+from sendooway.origin import Origin
 from sendooway.secret import Secret
 
 DEFAULT = Configuration(UserSettings("host.test"))

@@ -22,7 +22,7 @@ from servers.program import ONE_FILE
 from servers.systemd import Systemd
 from servers.users import User
 
-from sendooway.privsep import kernel
+from sendooway.unix import kernel
 
 WHY_NOT = systemd_.why_not()
 pytestmark = [

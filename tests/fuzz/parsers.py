@@ -14,11 +14,12 @@ from time import thread_time
 from fuzz.oracle import require
 
 from sendooway.accounts import lookup
-from sendooway.accounts.account import AccountsError, NoAccount, Origin
+from sendooway.accounts.account import AccountsError, NoAccount
 from sendooway.accounts.user_file import UserFiles
 from sendooway.auth.identity import Identity
 from sendooway.config import ConfigurationError, Mapping, UserSettings, keywords
 from sendooway.net import proxy_protocol
+from sendooway.origin import Origin
 from sendooway.privsep import messages
 from sendooway.secret import Secret
 from sendooway.smtp import command

@@ -14,9 +14,9 @@ from servers.certificates import Certificates
 from servers.processes import wait_until
 from servers.slapd import ALICE, UNREADABLE, Person, Slapd
 
-from sendooway.ldap import uri
+from sendooway.config import ldap_uri
+from sendooway.config.ldap_uri import Server
 from sendooway.ldap.client import BindRefused, LdapError, read_own_entry
-from sendooway.ldap.uri import Server
 from sendooway.net import tls
 from sendooway.net.deadline import Deadline
 from sendooway.secret import Secret
@@ -34,7 +34,7 @@ def read(
 ) -> dict[str, tuple[bytes, ...]]:
     dn = f"uid={person.name},{person.folder}"
     secret = Secret((password or person.password).encode())
-    return read_own_entry(uri.parse(address), dn, secret, ("uid", "uidNumber"), context, Deadline(seconds))
+    return read_own_entry(ldap_uri.parse(address), dn, secret, ("uid", "uidNumber"), context, Deadline(seconds))
 
 
 @pytest.fixture

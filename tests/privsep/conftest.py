@@ -1,49 +1,21 @@
 """Real processes, for the tests of what a process may still do and of what it answers."""
 
-import json
 import os
 import signal
-import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import pytest
-from privsep.running import LOGIN_SECONDS, QUICK, InChild, RunningAgent, StartAgent
+from privsep.running import LOGIN_SECONDS, QUICK, RunningAgent, StartAgent
 from servers.processes import wait_until
 
 from sendooway.log import Log, open_log
-from sendooway.privsep import agent, channel, process, snapshot
+from sendooway.privsep import agent, channel, snapshot
 from sendooway.privsep.agent import Pace
 from sendooway.privsep.client import Agent
 from sendooway.privsep.visit import Visit
-
-
-@pytest.fixture
-def in_child() -> InChild:
-    """Run a function in a forked process; its result, which JSON can carry, comes back."""
-
-    def run(act: Callable[[], Any]) -> Any:
-        reading, writing = os.pipe()
-        pid = os.fork()
-        if pid == 0:
-            try:
-                answer = {"result": act()}
-            except BaseException:
-                answer = {"error": traceback.format_exc()}
-            os.write(writing, json.dumps(answer).encode())
-            os._exit(0)
-        os.close(writing)
-        with open(reading, "rb") as file:
-            octets = file.read()
-        os.waitpid(pid, 0)
-        assert octets, "the child has ended without an answer"
-        answer = json.loads(octets)
-        assert "error" not in answer, answer["error"]
-        return answer["result"]
-
-    return run
+from sendooway.unix import process
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from servers.processes import PATIENCE, wait_until
 
@@ -25,8 +24,6 @@ QUICK = Pace(delay=0.0, jitter=0.0)
 LOGIN_SECONDS = 120.0
 
 ME = pwd.getpwuid(os.getuid()).pw_name
-
-InChild = Callable[[Callable[[], Any]], Any]
 
 
 @dataclass

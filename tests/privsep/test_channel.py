@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 
 import pytest
-from privsep.running import InChild
+from forked import in_child
 
 from sendooway.privsep import channel as channels
 from sendooway.privsep import messages
@@ -93,9 +93,7 @@ def test_descriptors_that_nobody_expects_are_refused_and_closed(
     assert open_descriptors() == before
 
 
-def test_descriptors_for_which_there_is_no_room_are_nobody_s_fault(
-    ends: tuple[Channel, Channel], in_child: InChild
-) -> None:
+def test_descriptors_for_which_there_is_no_room_are_nobody_s_fault(ends: tuple[Channel, Channel]) -> None:
     one, other = ends
     one.send(LookUp("a"), (0, 0))
 

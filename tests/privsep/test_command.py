@@ -10,12 +10,13 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from privsep.running import InChild
+from forked import in_child
 from servers.processes import wait_until
 
 from sendooway.log import Log
-from sendooway.privsep import command, privileges
+from sendooway.privsep import command
 from sendooway.privsep.command import CommandError
+from sendooway.unix import privileges
 
 ENVIRONMENT = {"PATH": "/usr/local/bin:/usr/bin:/bin", "GREETING": "hello"}
 
@@ -161,7 +162,7 @@ def assert_gone(pid: int) -> None:
     wait_until(gone, f"the end of process {pid}")
 
 
-def test_it_gains_no_rights_and_leaves_no_core(log: Log, in_child: InChild) -> None:
+def test_it_gains_no_rights_and_leaves_no_core(log: Log) -> None:
     def act() -> list[str]:
         privileges.drop_to(os.getuid(), os.getgid(), None)
         return [
@@ -172,7 +173,7 @@ def test_it_gains_no_rights_and_leaves_no_core(log: Log, in_child: InChild) -> N
     assert in_child(act) == ["1", "0", "0077"]
 
 
-def test_a_user_who_may_not_read_python_s_files_has_passwords_too(log: Log, in_child: InChild) -> None:
+def test_a_user_who_may_not_read_python_s_files_has_passwords_too(log: Log) -> None:
     def act() -> str:
         # As pytest has imported what an agent has not.
         for name in [name for name in sys.modules if name.startswith("encodings.")]:

@@ -4,9 +4,10 @@ from dataclasses import replace
 
 import pytest
 
-from sendooway.accounts.account import Account, Credentials, FromCommand, FromFile, Origin, Security
+from sendooway.accounts.account import Account, Credentials, FromCommand, FromFile, Security
 from sendooway.auth.identity import Identity
 from sendooway.config import UserSettings
+from sendooway.origin import Origin
 from sendooway.privsep.fingerprint import OCTETS, fingerprint
 from sendooway.secret import Secret
 

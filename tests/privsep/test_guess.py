@@ -7,16 +7,18 @@ from pathlib import Path
 import pytest
 from privsep.running import ME, RunningAgent, StartAgent
 
-from sendooway.accounts.account import Account, Credentials, FromNetrc, Origin, Security
+from sendooway.accounts.account import Account, Credentials, FromNetrc, Security
 from sendooway.accounts.entry import Entry, Retriever
 from sendooway.config import UserSettings
 from sendooway.discovery.internet import Internet
 from sendooway.discovery.search import Candidate, Finding, Proposal, Search
 from sendooway.log import Log
-from sendooway.privsep import guess, kernel
+from sendooway.origin import Origin
+from sendooway.privsep import guess
 from sendooway.privsep.guess import Found, GuessError
 from sendooway.privsep.messages import AccountFound, AccountMissing, LoginDone, LookUpFailed, SaslResponse
 from sendooway.secret import Secret
+from sendooway.unix import kernel
 
 SETTINGS = UserSettings("client.test")
 FOUND = Found("smtp.moon.test", 465, "smtps", "", "DNS, _submissions._tcp.moon.test")

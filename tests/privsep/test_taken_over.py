@@ -25,11 +25,12 @@ from sendooway.config import Configuration, Listen
 from sendooway.log import Log
 from sendooway.net.pause import Pause
 from sendooway.net.stream import SocketTransport, Stream
-from sendooway.privsep import acting, agents, privileges
+from sendooway.privsep import acting, agents
 from sendooway.privsep.channel import Channel
 from sendooway.privsep.client import Agent, AgentError
 from sendooway.privsep.messages import AccountFound, LoginBegin, LoginDone, LoginRefused, ProxyReady
 from sendooway.secret import Secret
+from sendooway.unix import privileges
 
 pytestmark = pytest.mark.slow
 

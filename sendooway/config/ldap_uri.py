@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass
 
-from sendooway import config
+from sendooway import loopback
 
 # A name, an IPv4 address, or an IPv6 address in brackets.
 _URI = r"(ldaps?)://(?:([A-Za-z0-9._-]{1,253})|\[([0-9A-Fa-f:.]{2,45})\])(?::([0-9]{1,5}))?/?"
@@ -26,7 +26,7 @@ class Server:
     @property
     def is_here(self) -> bool:
         """What is said to it crosses no network, and needs no TLS."""
-        return config.is_here(self.host)
+        return loopback.is_here(self.host)
 
 
 def parse(uri: str) -> Server:

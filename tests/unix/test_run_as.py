@@ -4,7 +4,7 @@ import pwd
 
 import pytest
 
-from sendooway.privsep import run_as
+from sendooway.unix import run_as
 
 
 def test_it_is_the_user_that_is_named() -> None:

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from privsep.running import InChild
+from forked import in_child
 
-from sendooway.privsep import kernel, privileges
-from sendooway.privsep.privileges import PrivilegeError
+from sendooway.unix import kernel, privileges
+from sendooway.unix.privileges import PrivilegeError
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 needs_landlock = pytest.mark.skipif(kernel.landlock_version() == 0, reason="this kernel has no Landlock")
@@ -31,7 +31,7 @@ def become_nobody() -> None:
 
 
 @needs_root
-def test_a_process_becomes_the_user_in_every_id_and_loses_its_groups_and_capabilities(in_child: InChild) -> None:
+def test_a_process_becomes_the_user_in_every_id_and_loses_its_groups_and_capabilities() -> None:
     def act() -> dict[str, str]:
         os.setgroups([0, 1, 2])
         become_nobody()
@@ -45,7 +45,7 @@ def test_a_process_becomes_the_user_in_every_id_and_loses_its_groups_and_capabil
 
 
 @needs_root
-def test_a_process_takes_the_groups_of_its_user(in_child: InChild) -> None:
+def test_a_process_takes_the_groups_of_its_user() -> None:
     user = pwd.getpwnam("daemon")
 
     def act() -> list[int]:
@@ -57,7 +57,7 @@ def test_a_process_takes_the_groups_of_its_user(in_child: InChild) -> None:
 
 
 @needs_root
-def test_there_is_no_way_back(in_child: InChild) -> None:
+def test_there_is_no_way_back() -> None:
     def act() -> list[str]:
         become_nobody()
         refused = []
@@ -77,7 +77,7 @@ def test_there_is_no_way_back(in_child: InChild) -> None:
 
 
 @needs_root
-def test_a_process_that_can_still_become_root_is_an_error(in_child: InChild) -> None:
+def test_a_process_that_can_still_become_root_is_an_error() -> None:
     def act() -> str:
         # SECBIT_NO_SETUID_FIXUP: capabilities survive the change of uid.
         kernel._prctl(28, 1 << 2)
@@ -91,7 +91,7 @@ def test_a_process_that_can_still_become_root_is_an_error(in_child: InChild) -> 
 
 
 @needs_root
-def test_root_can_stay_root_and_is_hardened_all_the_same(in_child: InChild) -> None:
+def test_root_can_stay_root_and_is_hardened_all_the_same() -> None:
     def act() -> dict[str, str]:
         privileges.drop_to(0, 0, "root")
         return status()
@@ -101,7 +101,7 @@ def test_root_can_stay_root_and_is_hardened_all_the_same(in_child: InChild) -> N
     assert after["NoNewPrivs"] == "1"
 
 
-def test_an_ordinary_user_stays_what_it_is_and_is_hardened(in_child: InChild) -> None:
+def test_an_ordinary_user_stays_what_it_is_and_is_hardened() -> None:
     uid, gid = (NOBODY.pw_uid, NOBODY.pw_gid) if os.geteuid() == 0 else (os.getuid(), os.getgid())
 
     def act() -> list[Any]:
@@ -120,7 +120,7 @@ def test_an_ordinary_user_stays_what_it_is_and_is_hardened(in_child: InChild) ->
     assert in_child(act) == [[uid] * 3, "1", [0, 0], 0o077]
 
 
-def test_an_ordinary_user_cannot_become_another(in_child: InChild) -> None:
+def test_an_ordinary_user_cannot_become_another() -> None:
     def act() -> str:
         if os.geteuid() == 0:
             os.setresuid(1, 1, 1)
@@ -133,7 +133,7 @@ def test_an_ordinary_user_cannot_become_another(in_child: InChild) -> None:
     assert "start sendooway as root" in in_child(act)
 
 
-def test_a_process_that_gave_up_its_rights_cannot_be_inspected(in_child: InChild) -> None:
+def test_a_process_that_gave_up_its_rights_cannot_be_inspected() -> None:
     def act() -> int:
         privileges.drop_to(os.getuid(), os.getgid(), None)
         return int(kernel._libc.prctl(3, 0, 0, 0, 0))  # PR_GET_DUMPABLE
@@ -163,7 +163,7 @@ def test_it_ends_with_its_parent() -> None:
 
 
 @needs_landlock
-def test_a_confined_process_reads_what_names_and_tls_need_and_nothing_else(in_child: InChild, tmp_path: Path) -> None:
+def test_a_confined_process_reads_what_names_and_tls_need_and_nothing_else(tmp_path: Path) -> None:
     allowed, forbidden = tmp_path / "allowed", tmp_path / "forbidden"
     allowed.write_text("x")
     forbidden.write_text("x")
@@ -200,9 +200,7 @@ def test_a_confined_process_reads_what_names_and_tls_need_and_nothing_else(in_ch
     assert in_child(act) == ["done", *[refused] * 7, "done", "done", "done", *[refused] * 3]
 
 
-def test_a_kernel_without_landlock_confines_nothing_and_says_so(
-    in_child: InChild, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_kernel_without_landlock_confines_nothing_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     # An old kernel answers like one that does not know the number of the call.
     monkeypatch.setattr(kernel, "_LANDLOCK_CREATE_RULESET", 9999)
 
@@ -213,7 +211,7 @@ def test_a_kernel_without_landlock_confines_nothing_and_says_so(
 
 
 @needs_landlock
-def test_confining_before_new_privileges_are_forbidden_is_an_error(in_child: InChild) -> None:
+def test_confining_before_new_privileges_are_forbidden_is_an_error() -> None:
     def act() -> str:
         if os.geteuid() == 0:
             os.setresuid(NOBODY.pw_uid, NOBODY.pw_uid, NOBODY.pw_uid)
@@ -239,7 +237,7 @@ def test_another_system_is_told_what_is_missing(monkeypatch: pytest.MonkeyPatch)
         ("x" * 9999, "x" * 20, "x" * 15),
     ],
 )
-def test_ps_shows_the_title(in_child: InChild, title: str, shown: str, name: str) -> None:
+def test_ps_shows_the_title(title: str, shown: str, name: str) -> None:
     def act() -> list[str]:
         kernel.set_title(title)
         return [
@@ -252,7 +250,7 @@ def test_ps_shows_the_title(in_child: InChild, title: str, shown: str, name: str
     assert comm == name
 
 
-def test_a_title_leaves_the_environment_alone(in_child: InChild) -> None:
+def test_a_title_leaves_the_environment_alone() -> None:
     def act() -> bool:
         before = Path("/proc/self/environ").read_bytes()
         kernel.set_title("x" * 9999)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 from servers.processes import PATIENCE, is_running
 
-from sendooway.privsep.process import last_words
+from sendooway.unix.process import last_words
 
 
 def child(says: Callable[[int], object]) -> tuple[int, int]:

@@ -1,7 +1,7 @@
 import pytest
 
-from sendooway.ldap import uri
-from sendooway.ldap.uri import Server
+from sendooway.config import ldap_uri
+from sendooway.config.ldap_uri import Server
 
 
 @pytest.mark.parametrize(
@@ -14,9 +14,9 @@ from sendooway.ldap.uri import Server
     ],
 )
 def test_a_uri_names_a_server(text: str, server: Server, shown: str) -> None:
-    assert uri.parse(text) == server
+    assert ldap_uri.parse(text) == server
     assert str(server) == shown
-    assert uri.parse(shown) == server
+    assert ldap_uri.parse(shown) == server
 
 
 @pytest.mark.parametrize(
@@ -28,7 +28,7 @@ def test_a_uri_names_a_server(text: str, server: Server, shown: str) -> None:
 )
 def test_these_are_none(text: str) -> None:
     with pytest.raises(ValueError, match="is not ldap://HOST"):
-        uri.parse(text)
+        ldap_uri.parse(text)
 
 
 @pytest.mark.parametrize(
@@ -47,4 +47,4 @@ def test_these_are_none(text: str) -> None:
     ],
 )
 def test_only_what_is_said_on_this_machine_needs_no_tls(text: str, here: bool) -> None:
-    assert uri.parse(text).is_here is here
+    assert ldap_uri.parse(text).is_here is here

@@ -5,7 +5,7 @@ import resource
 import signal
 import sys
 
-from sendooway.privsep import kernel
+from sendooway.unix import kernel
 
 # What resolving names, TLS and Python's late imports read. Nothing of it is secret; a path that is not there is passed
 # over. The folders below /run are where /etc/resolv.conf may lead.

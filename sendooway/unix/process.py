@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Collection
 
 from sendooway.log import Log, describe
-from sendooway.privsep import kernel
+from sendooway.unix import kernel
 
 # What the monitor has handlers for. ^C at the terminal and SIGHUP come to its children, too, which leave them to it.
 _DEFAULT = (signal.SIGTERM, signal.SIGALRM, signal.SIGUSR1, signal.SIGCHLD)
