@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from sendooway.config import SESSIONS_LIMIT, Configuration, Listen
+from sendooway.config import MAX_SESSIONS, Configuration, Listen
 from sendooway.greeting import Greeter
 from sendooway.log import Log, open_log
 from sendooway.options import Options, UsageError, endpoints
@@ -162,7 +162,7 @@ def _serve_many(options: Options, inherited: Sequence[tuple[socket.socket, Liste
 def _raise_descriptor_limit() -> None:
     """1024 is usual, and a session has up to four (client, smarthost, agent, and one in passing)."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = 4 * SESSIONS_LIMIT + 1000
+    wanted = 4 * MAX_SESSIONS + 1000
     if soft != resource.RLIM_INFINITY and soft < wanted:
         limit = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
         resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))

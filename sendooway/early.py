@@ -23,8 +23,8 @@ from sendooway.privsep.messages import AccountFound
 from sendooway.smarthost import Wishes, connect
 from sendooway.smtp.client import SmarthostError
 
-MOST_USERS = 1000  # whose last sender is remembered; a sender is an argument of MAIL, so that it is bounded, too
-MOST_AT_A_TIME = 10  # in one proxy: nobody waits for them, but they take threads, descriptors and agents
+MAX_USERS = 1000  # whose last sender is remembered; a sender is an argument of MAIL, so that it is bounded, too
+MAX_AT_A_TIME = 10  # in one proxy: nobody waits for them, but they take threads, descriptors and agents
 SECONDS = 30.0  # at the smarthost, from the first packet to the login; for as long a mail waits for it
 
 
@@ -60,7 +60,7 @@ class EarlyDials:
             self._last.pop(user, None)
             if fingerprint:  # else the pool could not keep it
                 self._last[user] = (sender, fingerprint)
-            if len(self._last) > MOST_USERS:
+            if len(self._last) > MAX_USERS:
                 del self._last[next(iter(self._last))]
 
     def begin(self, user: str, agent: Agent, wishes: Wishes, log: Log) -> "EarlyDial | None":
@@ -69,7 +69,7 @@ class EarlyDials:
         with self._lock:
             sender, fingerprint = self._last.get(user, ("", b""))
             # The connection of that mail is mostly waiting yet; then there is nothing to ask or to start.
-            if not sender or self._running >= MOST_AT_A_TIME or self.pool.holds(fingerprint):
+            if not sender or self._running >= MAX_AT_A_TIME or self.pool.holds(fingerprint):
                 return None
             del self._last[user]
             self._running += 1

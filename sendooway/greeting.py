@@ -16,7 +16,7 @@ import stat
 
 from sendooway import assignment
 
-_FILE_LIMIT = 1 << 20  # octets, as for all who read the file
+_MAX_FILE_OCTETS = 1 << 20  # octets, as for all who read the file
 _NAME_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
 
 
@@ -111,7 +111,7 @@ def _greet(path: str) -> None:
 def _read(path: str) -> str:
     # Not blocking: a FIFO would wait for a writer for ever.
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
-    return os.read(descriptor, _FILE_LIMIT).decode("utf-8", "surrogateescape")
+    return os.read(descriptor, _MAX_FILE_OCTETS).decode("utf-8", "surrogateescape")
 
 
 def scan(text: str) -> tuple[str, str]:

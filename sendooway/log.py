@@ -12,8 +12,8 @@ from enum import IntEnum
 from sendooway.secret import Secret
 
 # In octets. A write of up to PIPE_BUF (4096) octets is never mixed with others' in a pipe.
-LINE_LIMIT = 4096
-VALUE_LIMIT = 200  # quotes and mark included
+MAX_LINE_OCTETS = 4096
+MAX_VALUE_OCTETS = 200  # quotes and mark included
 _CUT = "..."  # behind the closing quote, where no value can put it
 
 _SYSLOG = "/dev/log"
@@ -30,7 +30,7 @@ class Level(IntEnum):
 
 
 def format_value(value: object) -> str:
-    """One value as it stands in a line: at most VALUE_LIMIT octets in UTF-8, and always safe to parse back.
+    """One value as it stands in a line: at most MAX_VALUE_OCTETS in UTF-8, and always safe to parse back.
 
     What holds nothing but `A-Za-z0-9._:@/+-` stands as it is, all else in double quotes. There, the quote, the
     backslash and whatever is not printable (controls, line and paragraph separators, directional marks, octets that are
@@ -47,16 +47,16 @@ def format_value(value: object) -> str:
             text = "Secret()"
         case _:
             text = str(value)
-    if len(text) <= VALUE_LIMIT:
+    if len(text) <= MAX_VALUE_OCTETS:
         if text and _BARE.issuperset(text):
             return text
         # Most values need no more than this, and to go through them by characters takes twenty times as long.
-        if text.isprintable() and '"' not in text and "\\" not in text and _octets(text) <= VALUE_LIMIT - 2:
+        if text.isprintable() and '"' not in text and "\\" not in text and _octets(text) <= MAX_VALUE_OCTETS - 2:
             return f'"{text}"'
     # Each character is at least one octet, so what lies beyond the limit cannot be part of the result.
-    parts = [_escaped(char) for char in text[:VALUE_LIMIT]]
-    room = VALUE_LIMIT - 2
-    if len(text) <= VALUE_LIMIT and sum(map(_octets, parts)) <= room:
+    parts = [_escaped(char) for char in text[:MAX_VALUE_OCTETS]]
+    room = MAX_VALUE_OCTETS - 2
+    if len(text) <= MAX_VALUE_OCTETS and sum(map(_octets, parts)) <= room:
         return f'"{"".join(parts)}"'
     room -= len(_CUT)
     kept = 0
@@ -80,7 +80,7 @@ def _octets(text: str) -> int:
 
 
 def format_line(header: str, name: str, fields: dict[str, object]) -> bytes:
-    """One line with its LF, at most LINE_LIMIT octets. Fields that are None or do not fit any more are left out.
+    """One line with its LF, at most MAX_LINE_OCTETS. Fields that are None or do not fit any more are left out.
 
     `header` and the names of event and fields come from us, only the values from outside.
     """
@@ -89,7 +89,7 @@ def format_line(header: str, name: str, fields: dict[str, object]) -> bytes:
         if value is None:
             continue
         part = f" {key}={format_value(value)}".encode()
-        if len(line) + len(part) < LINE_LIMIT:
+        if len(line) + len(part) < MAX_LINE_OCTETS:
             line += part
     return line + b"\n"
 

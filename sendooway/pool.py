@@ -15,10 +15,10 @@ from time import monotonic
 
 from sendooway.smarthost import Smarthost
 
-MOST_KEPT = 100  # in one proxy: each is a descriptor, and a place that somebody else's server holds for us
-MOST_OF_AN_ACCOUNT = 8  # smarthosts allow one login some ten connections at a time
+MAX_KEPT = 100  # in one proxy: each is a descriptor, and a place that somebody else's server holds for us
+MAX_OF_AN_ACCOUNT = 8  # smarthosts allow one login some ten connections at a time
 # Smarthosts end connections that have gone on for too long. A new one now and then costs next to nothing.
-MOST_MAILS = 100
+MAX_MAILS = 100
 LONGEST_LIFE = 600.0  # seconds
 
 
@@ -64,13 +64,13 @@ class Pool:
         """Take over a connection on which no reply is expected any more. False: it is not wanted, and stays the
         caller's."""
         now = self._clock()
-        too_old = smarthost.mails >= MOST_MAILS or now - smarthost.born >= LONGEST_LIFE
+        too_old = smarthost.mails >= MAX_MAILS or now - smarthost.born >= LONGEST_LIFE
         with self._lock:
             if self._closed or not fingerprint or too_old or not self._begin_to_watch():
                 return False
-            if sum(kept.fingerprint == fingerprint for kept in self._kept) >= MOST_OF_AN_ACCOUNT:
+            if sum(kept.fingerprint == fingerprint for kept in self._kept) >= MAX_OF_AN_ACCOUNT:
                 return False
-            if len(self._kept) >= MOST_KEPT:
+            if len(self._kept) >= MAX_KEPT:
                 self._kept.pop(0).smarthost.quit()
             kept = _Kept(fingerprint, smarthost, now + self._seconds)
             self._kept.append(kept)

@@ -138,7 +138,7 @@ def test_each_accepted_mail_pays_for_one_attempt_of_the_same_user_at_most(
 ) -> None:
     """A history of accepted mails, and of logins (None). Of three users the last sender is known."""
     with pytest.MonkeyPatch.context() as patch, ExitStack() as stack:
-        patch.setattr(early, "MOST_USERS", 3)
+        patch.setattr(early, "MAX_USERS", 3)
         pool, log = Pool(0), open_log(os.devnull)
         stack.callback(pool.close)
         stack.callback(log.close)
@@ -166,7 +166,7 @@ def test_after_a_mail_through_an_account_that_is_not_kept_nothing_is_dialled(rig
 
 
 def test_no_more_than_so_many_dial_at_a_time(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(early, "MOST_AT_A_TIME", 1)
+    monkeypatch.setattr(early, "MAX_AT_A_TIME", 1)
     dial = rig.dial()
     rig.dials.accepted("bob", SENDER, PRINT)
     assert rig.begin("bob") is None
@@ -183,7 +183,7 @@ def test_where_there_is_no_room_nothing_is_dialled(
     def fail(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr(early, "MOST_AT_A_TIME", 1)
+    monkeypatch.setattr(early, "MAX_AT_A_TIME", 1)
     rig.dials.accepted("alice", SENDER, PRINT)
     with monkeypatch.context() as patch:
         patch.setattr(f"sendooway.early.{short}", fail)

@@ -14,7 +14,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sendooway.log import LINE_LIMIT, VALUE_LIMIT, Log, describe, format_line, format_value, open_log, was_rotated
+from sendooway.log import (
+    MAX_LINE_OCTETS,
+    MAX_VALUE_OCTETS,
+    Log,
+    describe,
+    format_line,
+    format_value,
+    open_log,
+    was_rotated,
+)
 from sendooway.secret import Secret
 
 # Values
@@ -81,7 +90,7 @@ def test_octets_can_be_read_back(octets: bytes) -> None:
 def test_a_value_is_printable_short_and_one_word_or_quoted(value: object) -> None:
     written = format_value(value)
     assert written.isprintable()
-    assert len(written.encode()) <= VALUE_LIMIT
+    assert len(written.encode()) <= MAX_VALUE_OCTETS
     assert re.fullmatch(r'[A-Za-z0-9._:@/+-]+|"[^"]*"(\.\.\.)?', written)
 
 
@@ -94,7 +103,7 @@ def test_fields_stand_in_the_order_given_and_none_is_left_out() -> None:
 
 def test_a_line_never_outgrows_what_a_pipe_takes_at_once() -> None:
     line = format_line("h", "event", {f"f{number}": "é" * 500 for number in range(100)} | {"last": 1})
-    assert len(line) <= LINE_LIMIT
+    assert len(line) <= MAX_LINE_OCTETS
     assert re.search(rb'"\.\.\. last=1\n$', line)
 
 

@@ -127,9 +127,9 @@ def test_the_time_of_a_connection_ends_though_nobody_asks(peers: list[Peer]) -> 
 
 
 def test_a_connection_is_not_kept_for_ever(pool: Pool, peers: list[Peer], clock: Clock) -> None:
-    peers[0].smarthost.mails = pools.MOST_MAILS
+    peers[0].smarthost.mails = pools.MAX_MAILS
     assert not pool.keep(b"alice", peers[0].smarthost)
-    peers[1].smarthost.mails = pools.MOST_MAILS - 1
+    peers[1].smarthost.mails = pools.MAX_MAILS - 1
     assert pool.keep(b"alice", peers[1].smarthost)
     clock.now = pools.LONGEST_LIFE
     assert not pool.keep(b"alice", peers[2].smarthost)
@@ -137,14 +137,14 @@ def test_a_connection_is_not_kept_for_ever(pool: Pool, peers: list[Peer], clock:
 
 def test_of_an_account_only_so_many_are_kept(pool: Pool, peers: list[Peer]) -> None:
     kept = [pool.keep(b"alice", peer.smarthost) for peer in peers]
-    assert kept == [True] * pools.MOST_OF_AN_ACCOUNT + [False] * (len(peers) - pools.MOST_OF_AN_ACCOUNT)
+    assert kept == [True] * pools.MAX_OF_AN_ACCOUNT + [False] * (len(peers) - pools.MAX_OF_AN_ACCOUNT)
     assert pool.keep(b"bob", peers[-1].smarthost)
 
 
 def test_where_too_many_are_kept_the_oldest_makes_room(
     pool: Pool, peers: list[Peer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pools, "MOST_KEPT", 2)
+    monkeypatch.setattr(pools, "MAX_KEPT", 2)
     for name, peer in zip((b"a", b"b", b"c"), peers, strict=False):
         assert pool.keep(name, peer.smarthost)
     assert peers[0].received() == b"QUIT\r\n"

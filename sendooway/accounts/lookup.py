@@ -19,10 +19,8 @@ from sendooway.accounts.entry import Entry, Listing, Problem
 from sendooway.accounts.mailbox import is_mailbox_of
 from sendooway.accounts.user_file import UserFiles
 from sendooway.auth.identity import Identity
-from sendooway.config import Mapping
+from sendooway.config import MAX_MAPPINGS, Mapping
 from sendooway.origin import Origin
-
-MAX_MAPPINGS = 1000
 
 _Source = Callable[[Mapping, Identity, UserFiles], Listing]
 _Parse = Callable[[str, str, Identity], Listing]

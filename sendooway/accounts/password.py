@@ -14,8 +14,8 @@ from sendooway.accounts.account import FromCommand, FromCredential, FromFile, Fr
 from sendooway.accounts.value import BadValue
 from sendooway.secret import Secret
 
-_WORDS_LIMIT = 100
-_LITERAL_LIMIT = 4096  # characters; what is nested far more deeply could end the interpreter
+_MAX_WORDS = 100
+_MAX_LITERAL = 4096  # characters; what is nested far more deeply could end the interpreter
 
 
 def parse(text: str, host: str, login: str, *, credentials: bool = False) -> Password:
@@ -43,8 +43,8 @@ def parse(text: str, host: str, login: str, *, credentials: bool = False) -> Pas
 def parse_literal(text: str) -> FromCommand:
     """A command as getmail has it: the literal of a tuple (or list) of strings in Python. Raises BadValue."""
     wrong = BadValue('a command must read ("PROGRAM", "ARGUMENT", ...)')
-    if len(text) > _LITERAL_LIMIT:
-        raise BadValue(f"a command must have at most {_LITERAL_LIMIT} characters")
+    if len(text) > _MAX_LITERAL:
+        raise BadValue(f"a command must have at most {_MAX_LITERAL} characters")
     try:
         # Literals only. What is nested too deeply for the parser is a MemoryError or a RecursionError.
         words = ast.literal_eval(text.strip())
@@ -76,8 +76,8 @@ def _words(text: str) -> tuple[str, ...]:
 
 
 def _checked(words: tuple[str, ...]) -> tuple[str, ...]:
-    if not words or not words[0] or len(words) > _WORDS_LIMIT or any("\0" in word for word in words):
-        raise BadValue(f"the command must have a program and at most {_WORDS_LIMIT} words, none with a NUL")
+    if not words or not words[0] or len(words) > _MAX_WORDS or any("\0" in word for word in words):
+        raise BadValue(f"the command must have a program and at most {_MAX_WORDS} words, none with a NUL")
     return words
 
 

@@ -20,7 +20,7 @@ import stat
 import sys
 from typing import Literal
 
-SIZE_LIMIT = 1 << 20  # octets
+MAX_OCTETS = 1 << 20  # octets
 
 _MAGIC = 5
 _BIG_ENDIAN = 2
@@ -93,7 +93,7 @@ def _text(octets: bytes) -> str:
 def read(name: str) -> bytes:
     """The octets of the keytab `name`: an absolute path, with or without libkrb5's `FILE:` before it.
 
-    Raises KeytabError, with a remedy, if it cannot be read, is no regular file, or is longer than SIZE_LIMIT.
+    Raises KeytabError, with a remedy, if it cannot be read, is no regular file, or is longer than MAX_OCTETS.
     """
     path = name.removeprefix("FILE:").removeprefix("WRFILE:")
     if not path.startswith("/") or "\0" in path:
@@ -103,14 +103,14 @@ def read(name: str) -> bytes:
         try:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                 raise KeytabError("it is not a regular file")
-            octets = os.read(descriptor, SIZE_LIMIT + 1)
+            octets = os.read(descriptor, MAX_OCTETS + 1)
         finally:
             os.close(descriptor)
     except OSError as error:
         remedy = _REMEDIES.get(error.errno, "is krb5Keytab right?")
         raise KeytabError(f"it cannot be read ({error.strerror}); {remedy}") from None
-    if len(octets) > SIZE_LIMIT:
-        raise KeytabError(f"it is longer than {SIZE_LIMIT} octets")
+    if len(octets) > MAX_OCTETS:
+        raise KeytabError(f"it is longer than {MAX_OCTETS} octets")
     return octets
 
 

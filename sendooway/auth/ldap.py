@@ -23,12 +23,12 @@ SECONDS = 25.0  # for all of them
 
 ATTRIBUTES = ("uid", "uidNumber", "gidNumber", "homeDirectory")
 
-_ANSWER_LIMIT = 65536  # octets
+_MAX_ANSWER_OCTETS = 65536  # octets
 
 # Below the least one of login.defs(5), ids are the system's; above these lie the dynamic users of systemd, and nobody.
 _LEAST_DEFAULT = 1000
 _NOT_PEOPLE = range(61184, 65536)
-_MOST = 2**31 - 1
+_MAX_NUMBER = 2**31 - 1
 _USERS = 100  # the group `users` of many systems, which everybody is in
 
 Answer = Mapping[str, object]
@@ -123,12 +123,12 @@ def _single(attributes: Mapping[str, object], attribute: str) -> str:
 def _number(attributes: Mapping[str, object], attribute: str, keyword: str) -> int:
     text = _single(attributes, attribute)
     # isdecimal() alone is true for digits of all scripts.
-    if not (text.isascii() and text.isdecimal() and len(text) <= len(str(_MOST))):
+    if not (text.isascii() and text.isdecimal() and len(text) <= len(str(_MAX_NUMBER))):
         raise LoginError(Verdict.REFUSED, f"the entry's {attribute} is no number")
     number = int(text)
     if attribute == "gidNumber" and number == _USERS:
         return number
-    if not least(keyword) <= number <= _MOST or number in _NOT_PEOPLE:
+    if not least(keyword) <= number <= _MAX_NUMBER or number in _NOT_PEOPLE:
         raise LoginError(
             Verdict.REFUSED,
             f"the entry's {attribute} {number} is none of a person",
@@ -175,7 +175,7 @@ def _ask(configuration: Configuration, dn: str, password: Secret) -> Answer | No
         finally:
             os._exit(0)
     os.close(writing)
-    octets = process.last_words(pid, reading, SECONDS + 1, _ANSWER_LIMIT)
+    octets = process.last_words(pid, reading, SECONDS + 1, _MAX_ANSWER_OCTETS)
     try:
         answer = json.loads(octets or b"")
     except (ValueError, RecursionError):

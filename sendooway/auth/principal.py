@@ -20,7 +20,7 @@ LIBRARY = "libkrb5.so.3"
 # The home folder may be on a file system that does not answer, and .k5login a FIFO.
 READ_SECONDS = 5.0
 
-_NAME_LIMIT = 1024  # octets
+_MAX_NAME_OCTETS = 1024  # octets
 
 
 class PrincipalError(Exception):
@@ -33,7 +33,7 @@ def to_local(principal: str) -> str | None:
     Another realm's principals have none unless krb5.conf maps them. Raises PrincipalError.
     """
     with _context() as (krb5, context), _parsed(krb5, context, principal) as parsed:
-        name = ctypes.create_string_buffer(_NAME_LIMIT)
+        name = ctypes.create_string_buffer(_MAX_NAME_OCTETS)
         if krb5.krb5_aname_to_localname(context, parsed, len(name) - 1, name) != 0:
             return None
         return name.value.decode("utf-8", "surrogateescape") or None
@@ -87,7 +87,7 @@ def _answer(principal: str, user: Identity) -> bytes:
 def default_keytab() -> str:
     """The system's keytab, as in FILE:/etc/krb5.keytab. Raises PrincipalError."""
     with _context() as (krb5, context):
-        name = ctypes.create_string_buffer(_NAME_LIMIT)
+        name = ctypes.create_string_buffer(_MAX_NAME_OCTETS)
         _check(krb5, context, krb5.krb5_kt_default_name(context, name, len(name)))
         return name.value.decode("utf-8", "surrogateescape")
 

@@ -35,10 +35,10 @@ Exit status: 0 if all is well; 1 if anything fails; 64 for a wrong command line;
 65 for a file that cannot be used; 78 for a wrong configuration.
 """
 
-MOST_ADDRESSES = 100
-SYNTAX = Syntax(most=MOST_ADDRESSES)
+MAX_ADDRESSES = 100
+SYNTAX = Syntax(most=MAX_ADDRESSES)
 
-_MOST_SENDERS = 20  # of one account with which MAIL is said
+_MAX_SENDERS = 20  # of one account with which MAIL is said
 
 _COLOURS = {Verdict.GOOD: Colour.GREEN, Verdict.DOUBTFUL: Colour.YELLOW, Verdict.BAD: Colour.RED}
 
@@ -119,7 +119,7 @@ def _title(patterns: Sequence[str]) -> str:
 def _said(patterns: Sequence[str]) -> tuple[str, ...]:
     """The addresses among the patterns: of one with `*` in it, there is none to say."""
     full = [address for address in patterns if "@" in address and "*" not in address]
-    return tuple(full[:_MOST_SENDERS])
+    return tuple(full[:_MAX_SENDERS])
 
 
 def _with_password(candidate: Candidate, situation: Situation) -> Candidate:

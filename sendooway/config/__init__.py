@@ -8,7 +8,9 @@ from sendooway.origin import Origin
 from sendooway.secret import Secret
 
 # Each session is a thread, up to four descriptors and an agent: more is a misprint, or a case for several machines.
-SESSIONS_LIMIT = 10_000
+MAX_SESSIONS = 10_000
+
+MAX_MAPPINGS = 1000
 
 # RFC 5321, RFC 6409, RFC 8314. A table of our own, as /etc/services differs between systems and may be missing.
 SERVICES = {"smtp": 25, "submission": 587, "submissions": 465, "smtps": 465}

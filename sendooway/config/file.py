@@ -6,13 +6,13 @@ import stat
 from sendooway.config import ConfigurationError, Mapping
 from sendooway.origin import Origin
 
-FILE_LIMIT = 1 << 20  # octets
+MAX_FILE_OCTETS = 1 << 20  # octets
 
 
 def read(path: str) -> str:
     """The text of the administrator's file; octets that are not UTF-8 come as surrogate escapes (PEP 383).
 
-    Raises ConfigurationError if it cannot be read, is longer than FILE_LIMIT octets, or is a regular file that someone
+    Raises ConfigurationError if it cannot be read, is longer than MAX_FILE_OCTETS, or is a regular file that someone
     else could have written. A device or a pipe, such as /dev/null, is taken as it is: whoever runs the
     program chose it.
     """
@@ -23,7 +23,7 @@ def read(path: str) -> str:
             status = os.fstat(descriptor)
             if stat.S_ISREG(status.st_mode):
                 _refuse_foreign(origin, status)
-            octets = file.read(FILE_LIMIT + 1)
+            octets = file.read(MAX_FILE_OCTETS + 1)
     except FileNotFoundError:
         raise ConfigurationError(
             origin, "", "there is no such file; name another with -c, or run on defaults with -c /dev/null"
@@ -31,8 +31,8 @@ def read(path: str) -> str:
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         reason = error.strerror if isinstance(error, OSError) else error
         raise ConfigurationError(origin, "", f"cannot be read: {reason}") from None
-    if len(octets) > FILE_LIMIT:
-        raise ConfigurationError(origin, "", f"is longer than {FILE_LIMIT} octets; is it a configuration?")
+    if len(octets) > MAX_FILE_OCTETS:
+        raise ConfigurationError(origin, "", f"is longer than {MAX_FILE_OCTETS} octets; is it a configuration?")
     return octets.decode("utf-8", "surrogateescape")
 
 

@@ -14,7 +14,8 @@ from enum import Enum
 
 from sendooway import assignment
 from sendooway.config import (
-    SESSIONS_LIMIT,
+    MAX_MAPPINGS,
+    MAX_SESSIONS,
     Backend,
     Configuration,
     ConfigurationError,
@@ -31,9 +32,8 @@ from sendooway.config import (
 )
 from sendooway.origin import Origin
 
-LINE_LIMIT = 4096  # characters, comments included
-MAPPINGS_LIMIT = 1000
-WORKERS_LIMIT = 64
+MAX_LINE = 4096  # characters, comments included
+MAX_WORKERS = 64
 
 # Compiled at first use, which a start with a plain configuration never comes to.
 _CONTROL = r"[\x00-\x08\x0a-\x1f\x7f-\x9f]"
@@ -96,16 +96,16 @@ KEYWORDS = {
         _Keyword("proxyTrust", "proxy_trust", values.networks, _Empty.DEFAULT, repeatable=True),
         _Keyword("smarthostIdle", "smarthost_idle", values.seconds_or_zero),
         _Keyword("dialEarly", "dial_early", values.yes_or_no),
-        _Keyword("workers", "workers", values.from_one_to(WORKERS_LIMIT)),
+        _Keyword("workers", "workers", values.from_one_to(MAX_WORKERS)),
         _Keyword("runAs", "run_as", values.word, _Empty.DEFAULT),
         _Keyword("ldapAuthDN", "ldap_auth_dn", values.user_dn, _Empty.DEFAULT),
         _Keyword("ldapUri", "ldap_uri", values.uris, _Empty.DEFAULT),
         _Keyword("ldapSSLca", "ldap_ssl_ca", values.text, _Empty.DEFAULT),
-        _Keyword("maxSessions", "max_sessions", values.from_one_to(SESSIONS_LIMIT)),
-        _Keyword("maxSessionsPerClient", "max_sessions_per_client", values.from_one_to(SESSIONS_LIMIT)),
-        _Keyword("maxSessionsPerUser", "max_sessions_per_user", values.from_one_to(SESSIONS_LIMIT)),
-        _Keyword("maxUnauthenticated", "max_unauthenticated", values.from_one_to(SESSIONS_LIMIT)),
-        _Keyword("maxLoginChecks", "max_login_checks", values.from_one_to(SESSIONS_LIMIT)),
+        _Keyword("maxSessions", "max_sessions", values.from_one_to(MAX_SESSIONS)),
+        _Keyword("maxSessionsPerClient", "max_sessions_per_client", values.from_one_to(MAX_SESSIONS)),
+        _Keyword("maxSessionsPerUser", "max_sessions_per_user", values.from_one_to(MAX_SESSIONS)),
+        _Keyword("maxUnauthenticated", "max_unauthenticated", values.from_one_to(MAX_SESSIONS)),
+        _Keyword("maxLoginChecks", "max_login_checks", values.from_one_to(MAX_SESSIONS)),
         _Keyword("maxFailedLogins", "max_failed_logins", values.from_one_to(100)),
         _Keyword("maxErrors", "max_errors", values.from_one_to(1000)),
         _Keyword("maxRecipients", "max_recipients", values.from_one_to(100_000)),
@@ -162,8 +162,8 @@ def _collect(text: str, file: str, *, by_user: bool) -> _Found:
     found = _Found()
     for number, line in enumerate(assignment.lines(text), 1):
         origin = Origin(file, number)
-        if len(line) > LINE_LIMIT:
-            raise ConfigurationError(origin, "", f"the line is longer than {LINE_LIMIT} characters")
+        if len(line) > MAX_LINE:
+            raise ConfigurationError(origin, "", f"the line is longer than {MAX_LINE} characters")
         keyword, equals, value = assignment.split(line)
         if not keyword and not equals:
             continue
@@ -189,10 +189,10 @@ def _collect(text: str, file: str, *, by_user: bool) -> _Found:
             found.keep(row, origin, row.read(value))
         except ValueError as error:
             raise ConfigurationError(origin, row.name, f"{shown} {error}") from None
-    if len(found.origins.get(_MAPPING.name, ())) > MAPPINGS_LIMIT:
-        origin = found.origins[_MAPPING.name][MAPPINGS_LIMIT]
+    if len(found.origins.get(_MAPPING.name, ())) > MAX_MAPPINGS:
+        origin = found.origins[_MAPPING.name][MAX_MAPPINGS]
         raise ConfigurationError(
-            origin, _MAPPING.name, f"at most {MAPPINGS_LIMIT} are allowed; getmail: and fetchmail: files can hold more"
+            origin, _MAPPING.name, f"at most {MAX_MAPPINGS} are allowed; getmail: and fetchmail: files can hold more"
         )
     return found
 

@@ -12,10 +12,10 @@ from sendooway.config import MECHANISMS, SERVICES, Listen
 from sendooway.secret import Secret
 
 # What fits in the kernel's sun_path with its NUL, see unix(7).
-_SOCKET_PATH_LIMIT = 107
+_MAX_SOCKET_PATH = 107
 # Beyond this, settimeout() overflows and the SIZE of RFC 1870 3. (20 digits) does not matter any more.
-_SECONDS_LIMIT = 2**31 - 1
-_OCTETS_LIMIT = 2**63 - 1
+_MAX_SECONDS = 2**31 - 1
+_MAX_OCTETS = 2**63 - 1
 
 # Compiled at first use, which a start with a plain configuration never comes to.
 _LOCALNAME = r"[A-Za-z0-9._-]{1,255}|\[[A-Za-z0-9.:-]{1,253}\]"
@@ -57,7 +57,7 @@ def _number(value: str, least: int, most: int) -> int:
 
 
 def seconds(value: str) -> int:
-    return _number(value, 1, _SECONDS_LIMIT)
+    return _number(value, 1, _MAX_SECONDS)
 
 
 def from_one_to(most: int) -> Callable[[str], int]:
@@ -67,7 +67,7 @@ def from_one_to(most: int) -> Callable[[str], int]:
 
 def seconds_or_zero(value: str) -> int:
     """Where 0 stands for never."""
-    return _number(value, 0, _SECONDS_LIMIT)
+    return _number(value, 0, _MAX_SECONDS)
 
 
 def size(value: str) -> int | None:
@@ -75,7 +75,7 @@ def size(value: str) -> int | None:
     if value.lower() == "disable":
         return None
     try:
-        return _number(value, 0, _OCTETS_LIMIT)
+        return _number(value, 0, _MAX_OCTETS)
     except ValueError:
         raise ValueError("is not `disable` or a number of octets (0: no limit)") from None
 
@@ -171,8 +171,8 @@ def listen(value: str) -> tuple[Listen, ...]:
         raise ValueError("is not ADDRESS:PORT or unix:PATH, with or without ` tls` behind it")
     if words[0][:5].lower() == "unix:":
         path = words[0][5:]
-        if not path.startswith("/") or len(path.encode("utf-8", "surrogateescape")) > _SOCKET_PATH_LIMIT:
-            raise ValueError(f"does not name an absolute path of at most {_SOCKET_PATH_LIMIT} octets")
+        if not path.startswith("/") or len(path.encode("utf-8", "surrogateescape")) > _MAX_SOCKET_PATH:
+            raise ValueError(f"does not name an absolute path of at most {_MAX_SOCKET_PATH} octets")
         return (Listen(path=path, tls=tls),)
     host, _, service = words[0].rpartition(":")
     port = parse_port(service)

@@ -17,8 +17,8 @@ from xml.parsers import expat
 
 from sendooway.accounts.account import Security
 
-MOST_OCTETS = 64 * 1024  # that are worth fetching
-_MOST_TEXT = 1000  # characters of one value
+MAX_OCTETS = 64 * 1024  # that are worth fetching
+_MAX_TEXT = 1000  # characters of one value
 
 _SECURITY = {"ssl": Security.SMTPS, "starttls": Security.STARTTLS}
 _SERVER = ["clientConfig", "emailProvider", "outgoingServer"]
@@ -85,7 +85,7 @@ class _Reader:
                 self.servers.append({})
 
     def _add(self, text: str) -> None:
-        self._text = (self._text + text)[:_MOST_TEXT]
+        self._text = (self._text + text)[:_MAX_TEXT]
 
     def _end(self, name: str) -> None:
         if self._smtp and self._path[:-1] == _SERVER:

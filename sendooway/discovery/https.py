@@ -14,8 +14,8 @@ from sendooway.net.deadline import Deadline
 from sendooway.net.dial import Address, DialError, dial_addresses
 from sendooway.net.stream import ConnectionLost, SocketTransport, Stream
 
-MOST_REDIRECTIONS = 3
-_MOST_HEAD_OCTETS = 16 * 1024
+MAX_REDIRECTIONS = 3
+_MAX_HEAD_OCTETS = 16 * 1024
 _PORT = 443
 _REDIRECTIONS = frozenset({301, 302, 303, 307, 308})
 
@@ -30,7 +30,7 @@ def fetch(
     Redirections are followed within the domain, and only to https. Absent: the answer is no such document, or its
     certificate not good; Unreachable: there was no answer.
     """
-    for _ in range(1 + MOST_REDIRECTIONS):
+    for _ in range(1 + MAX_REDIRECTIONS):
         parts = urlsplit(url)
         path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         try:
@@ -43,7 +43,7 @@ def fetch(
         if not isinstance(answer, Redirection):
             return answer
         url = answer.url
-    return Absent(f"redirects more than {MOST_REDIRECTIONS} times")
+    return Absent(f"redirects more than {MAX_REDIRECTIONS} times")
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ def _exchange(
         stream.send(f"GET {path} HTTP/1.0\r\nHost: {host}\r\nAccept: text/xml, */*\r\n\r\n".encode("ascii"), deadline)
         octets = bytearray()
         try:
-            while len(octets) <= most_octets + _MOST_HEAD_OCTETS and (piece := stream.receive(deadline)):
+            while len(octets) <= most_octets + _MAX_HEAD_OCTETS and (piece := stream.receive(deadline)):
                 octets += piece
         except ConnectionLost:
             # Many servers close without the end of TLS. A document that was cut shows it: XML has an end of its own.

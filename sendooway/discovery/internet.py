@@ -66,7 +66,7 @@ class Internet:
             case AskDns(names):
                 return self._dns.ask(names, deadline)
             case Fetch(url, domain):
-                return https.fetch(url, domain, autoconfig.MOST_OCTETS, deadline, self._context, self._resolve)
+                return https.fetch(url, domain, autoconfig.MAX_OCTETS, deadline, self._context, self._resolve)
             case Probe(candidates):
                 return tuple(together([partial(self._probe, candidate, deadline) for candidate in candidates]))
 

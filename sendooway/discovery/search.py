@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from sendooway.accounts.account import Security
 from sendooway.discovery.autoconfig import AutoconfigError, parse
 
-MOST_CANDIDATES = 8  # of one answer; who names more does not help
+MAX_CANDIDATES = 8  # of one answer; who names more does not help
 
 
 @dataclass(frozen=True)
@@ -247,7 +247,7 @@ class _Search:
 
     def _judge(self, candidates: list[Candidate], source: str) -> Generator[Question, Answer, list[Proposal]]:
         """The proposals of candidates within the domain that prove their name. Foreign ones are kept for the end."""
-        candidates = candidates[:MOST_CANDIDATES]
+        candidates = candidates[:MAX_CANDIDATES]
         own = tuple(candidate for candidate in candidates if is_within(candidate.host, self._domain))
         self._foreign += [
             Proposal(candidate, source, confirmed=False)
@@ -273,4 +273,4 @@ class _Search:
 
 
 def _listed(candidates: list[Candidate]) -> str:
-    return ", ".join(map(str, candidates[:MOST_CANDIDATES]))
+    return ", ".join(map(str, candidates[:MAX_CANDIDATES]))

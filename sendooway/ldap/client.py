@@ -12,7 +12,7 @@ from sendooway.net.dial import DialError, dial
 from sendooway.net.stream import ConnectionLost, SocketTransport, Stream
 from sendooway.secret import Secret
 
-_TEXT_LIMIT = 200  # characters of what a server says
+_MAX_TEXT = 200  # characters of what a server says
 
 
 class LdapError(Exception):
@@ -138,4 +138,4 @@ class _Connection:
 
 def _words(result: Result) -> str:
     text = result.text.strip()
-    return f"{text[:_TEXT_LIMIT]} (code {result.code})" if text else f"code {result.code}"
+    return f"{text[:_MAX_TEXT]} (code {result.code})" if text else f"code {result.code}"

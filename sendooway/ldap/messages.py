@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from sendooway.secret import Secret
 
-MESSAGE_LIMIT = 65536  # octets; an entry's four attributes that we ask for have a few hundred
+MAX_MESSAGE_OCTETS = 65536  # octets; an entry's four attributes that we ask for have a few hundred
 
 # RFC 4511, appendix A.
 SUCCESS = 0
@@ -126,7 +126,7 @@ class MessageReader:
         if head is None:
             return None
         tag, begin, end = head
-        if tag != _SEQUENCE or end > MESSAGE_LIMIT:
+        if tag != _SEQUENCE or end > MAX_MESSAGE_OCTETS:
             raise MessageError("it does not speak LDAP" if tag != _SEQUENCE else "its answer is too long")
         if len(self._unread) < end:
             return None

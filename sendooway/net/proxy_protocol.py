@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 
 # The longest line of version 1 with its CR LF (2.1).
-_LINE_LIMIT = 107
+_MAX_LINE_OCTETS = 107
 _TEXT = b"PROXY "
 _SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
 # Signature, version and command, family and protocol, and the length of what follows (2.2).
@@ -52,11 +52,11 @@ def parse(octets: bytes) -> Header | None:
 
 def _parse_line(octets: bytes) -> Header | None:
     """Version 1 (2.1): `PROXY TCP4 SOURCE DESTINATION PORT PORT` CR LF, or `PROXY UNKNOWN` and anything."""
-    end = octets.find(b"\r\n", 0, _LINE_LIMIT)
-    if end < 0 and len(octets) < _LINE_LIMIT:
+    end = octets.find(b"\r\n", 0, _MAX_LINE_OCTETS)
+    if end < 0 and len(octets) < _MAX_LINE_OCTETS:
         return None
     if end < 0:
-        raise HeaderError(f"a PROXY line is longer than {_LINE_LIMIT} octets")
+        raise HeaderError(f"a PROXY line is longer than {_MAX_LINE_OCTETS} octets")
     match octets[:end].split(b" "):
         case [_, b"UNKNOWN", *_]:
             return Header(end + 2, None)

@@ -12,7 +12,7 @@ from typing import Protocol
 from sendooway.net.deadline import Deadline
 
 RECEIVE_OCTETS = 65536
-_MOST_UNREAD = 8 << 20  # octets; the kernel keeps at most 6 MiB for a connection (net.ipv4.tcp_rmem)
+_MAX_UNREAD = 8 << 20  # octets; the kernel keeps at most 6 MiB for a connection (net.ipv4.tcp_rmem)
 _PIPE_OCTETS = 4096  # PIPE_BUF: a pipe that polls writable takes as much without blocking
 
 
@@ -86,7 +86,7 @@ def end(sock: socket.socket) -> None:
     """
     try:
         sock.shutdown(socket.SHUT_WR)
-        for _ in range(_MOST_UNREAD // RECEIVE_OCTETS):
+        for _ in range(_MAX_UNREAD // RECEIVE_OCTETS):
             if not sock.recv(RECEIVE_OCTETS):
                 break
     except OSError:

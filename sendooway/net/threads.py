@@ -4,7 +4,7 @@ import threading
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
 
-MOST_IDLE = 16
+MAX_IDLE = 16
 IDLE_SECONDS = 10.0
 
 _Act = Callable[[], None]
@@ -13,7 +13,7 @@ _Act = Callable[[], None]
 class Threads:
     """A thread for each act, and up to `most_idle` that wait `idle_seconds` for another act before they end."""
 
-    def __init__(self, most_idle: int = MOST_IDLE, idle_seconds: float = IDLE_SECONDS) -> None:
+    def __init__(self, most_idle: int = MAX_IDLE, idle_seconds: float = IDLE_SECONDS) -> None:
         self._most_idle = most_idle
         self._idle_seconds = idle_seconds
         self._lock = threading.Lock()

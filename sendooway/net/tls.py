@@ -19,7 +19,7 @@ _CA_BUNDLE = "/etc/ssl/certs/ca-certificates.crt"
 _RECORD_OCTETS = 16384  # RFC 8446, 5.1: OpenSSL receives and sends no more at once
 
 # In contents that users bring. Systems come with 140; the time that OpenSSL takes grows with the square of the number.
-MOST_CERTIFICATES = 500
+MAX_CERTIFICATES = 500
 
 
 class TlsError(Exception):
@@ -94,8 +94,8 @@ def _certificates(contents: bytes) -> list[str]:
     found = re.findall(r"^-----BEGIN (?:X509 |TRUSTED )?CERTIFICATE-----[^-]*-----END [^-]*-----", text, re.MULTILINE)
     if not found:
         raise ValueError("there is no certificate in it")
-    if len(found) > MOST_CERTIFICATES:
-        raise ValueError(f"there are more than {MOST_CERTIFICATES} in it")
+    if len(found) > MAX_CERTIFICATES:
+        raise ValueError(f"there are more than {MAX_CERTIFICATES} in it")
     return found
 
 

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 Result = TypeVar("Result")
 
-MOST_AT_ONCE = 32
+MAX_AT_ONCE = 32
 
 
 def together(calls: Sequence[Callable[[], Result]]) -> list[Result]:
@@ -16,7 +16,7 @@ def together(calls: Sequence[Callable[[], Result]]) -> list[Result]:
     Raises what the first one raises that fails. The others go on then, unheard; they do not keep the process from its
     end, and nor do they when ^C ends the wait.
     """
-    places = Semaphore(MOST_AT_ONCE)
+    places = Semaphore(MAX_AT_ONCE)
     done: SimpleQueue[tuple[int, Result | None, BaseException | None]] = SimpleQueue()
 
     def make(number: int, call: Callable[[], Result]) -> None:

@@ -29,12 +29,12 @@ from sendooway.privsep.watch import Watch
 # It answers one question at a time, and some take seconds: the command of a password, a file system far away.
 AT_A_TIME = 4
 IDLE_SECONDS = 30.0  # for as long connections to smarthosts are kept, too, unless `smarthostIdle` says otherwise
-MOST_IDLE = 50  # of all users; each is a process that takes memory, and a place of a session
+MAX_IDLE = 50  # of all users; each is a process that takes memory, and a place of a session
 # Some of what it is was asked for only once, such as its groups.
 LONGEST_LIFE = 600.0  # seconds
 # Within so many seconds after its agent has ended before it, a session may get another one.
 ORPHAN_SECONDS = 600.0
-MOST_ORPHANS = 1000
+MAX_ORPHANS = 1000
 
 _DATABASES = ("/etc/passwd", "/etc/group")
 
@@ -246,7 +246,7 @@ class Acting:
 
     def keep_time(self) -> None:
         """Retire agents that have been idle for too long, or are too many."""
-        while len(self._idle) > MOST_IDLE or self.patience() == 0.0:
+        while len(self._idle) > MAX_IDLE or self.patience() == 0.0:
             self._retire(next(iter(self._idle.values())))
 
     def patience(self) -> float | None:
@@ -275,7 +275,7 @@ class Acting:
             if not session.bound:
                 until = self._clock() + ORPHAN_SECONDS
                 self._orphans[session.visit] = Orphan(agent.identity, agent.snapshot, session.elsewhere, until)
-        while len(self._orphans) > MOST_ORPHANS:
+        while len(self._orphans) > MAX_ORPHANS:
             del self._orphans[next(iter(self._orphans))]
         return {session.visit: session.waiting for session in agent.sessions.values()}
 

@@ -50,8 +50,8 @@ from sendooway.unix import process
 # One that has given its session away is kept for so long, and for so many logins: modules of PAM may leak.
 IDLE_SECONDS = 30.0
 LONGEST_LIFE = 600.0
-MOST_LOGINS = 100
-MOST_FREE = 50  # of all users
+MAX_LOGINS = 100
+MAX_FREE = 50  # of all users
 
 # A check that takes longer waits for something else than a core.
 CORE_SECONDS = 1.0
@@ -281,13 +281,13 @@ class Agents:
 
     def _free_or_forget(self, checker: _Checker) -> None:
         """Its session is another agent's now: keep it for the next login, if it is as good as new."""
-        fresh = checker.logins < MOST_LOGINS and time.monotonic() - checker.born < LONGEST_LIFE
+        fresh = checker.logins < MAX_LOGINS and time.monotonic() - checker.born < LONGEST_LIFE
         if not fresh or checker.refused:
             self._forget(checker)
             return
         checker.enter(_State.FREE)
         free = self._free()
-        if len(free) > MOST_FREE:
+        if len(free) > MAX_FREE:
             self._forget(min(free, key=lambda checker: checker.since))
 
     def _delay(self, source: str, user: str, free: int) -> float:

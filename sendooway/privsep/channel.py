@@ -10,14 +10,14 @@ import struct
 from collections.abc import Sequence
 
 from sendooway.privsep import messages
-from sendooway.privsep.messages import SIZE_LIMIT, Message, ProtocolError
+from sendooway.privsep.messages import MAX_OCTETS, Message, ProtocolError
 
 # A peer that has not taken a datagram for so long is stuck; every wait has a limit.
 SEND_SECONDS = 5
-_SEND_LIMIT = struct.pack("@ll", SEND_SECONDS, 0)  # a timeval, for setsockopt(2)
+_SEND_TIMEOUT = struct.pack("@ll", SEND_SECONDS, 0)  # a timeval, for setsockopt(2)
 
 # No message has more than two descriptors beside it.
-DESCRIPTOR_LIMIT = 2
+MAX_DESCRIPTORS = 2
 
 
 class ChannelClosed(Exception):
@@ -33,7 +33,7 @@ class Channel:
     def __init__(self, end: socket.socket) -> None:
         self._socket = end
         # The socket blocks, and the kernel keeps this limit by itself: a datagram is one system call.
-        end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _SEND_LIMIT)
+        end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _SEND_TIMEOUT)
 
     def fileno(self) -> int:
         """The descriptor, to wait for: readable when a message or the end is there."""
@@ -64,7 +64,7 @@ class Channel:
         return message
 
     def receive_descriptors(
-        self, allowed: frozenset[type[Message]], seconds: float | None, limit: int = DESCRIPTOR_LIMIT
+        self, allowed: frozenset[type[Message]], seconds: float | None, limit: int = MAX_DESCRIPTORS
     ) -> tuple[Message, list[int]]:
         """The next message and up to `limit` descriptors that came beside it: close-on-exec, owned by the caller.
 
@@ -79,10 +79,10 @@ class Channel:
             how = socket.MSG_CMSG_CLOEXEC | (0 if seconds is None else socket.MSG_DONTWAIT)
             try:
                 # One octet more than allowed, so that a datagram too long is seen and not cut.
-                octets, ancillary, flags, _ = self._socket.recvmsg(SIZE_LIMIT + 1, space, how)
+                octets, ancillary, flags, _ = self._socket.recvmsg(MAX_OCTETS + 1, space, how)
             except ConnectionResetError:
                 # The peer has closed its end before it read all. That is told once, and before what it has sent.
-                octets, ancillary, flags, _ = self._socket.recvmsg(SIZE_LIMIT + 1, space, how)
+                octets, ancillary, flags, _ = self._socket.recvmsg(MAX_OCTETS + 1, space, how)
         except BlockingIOError:
             raise TimeoutError("timed out") from None
         descriptors = _parse_rights(ancillary)

@@ -10,7 +10,7 @@ from sendooway.net.stream import Stream
 from sendooway.privsep import channel as channels
 from sendooway.privsep.channel import Channel, ChannelClosed
 from sendooway.privsep.messages import (
-    CA_LIMIT,
+    MAX_CA_OCTETS,
     AccountFound,
     AccountMissing,
     AgentWanted,
@@ -240,9 +240,9 @@ def _agent_error(error: Exception) -> AgentError:
 
 def _read(descriptor: int) -> bytes:
     try:
-        octets = os.pread(descriptor, CA_LIMIT + 1, 0)
+        octets = os.pread(descriptor, MAX_CA_OCTETS + 1, 0)
     except OSError as error:
         raise AgentError(f"the user's trusted certificates cannot be read: {error.strerror}") from error
-    if len(octets) > CA_LIMIT:
-        raise AgentError(f"the user's trusted certificates are longer than {CA_LIMIT} octets")
+    if len(octets) > MAX_CA_OCTETS:
+        raise AgentError(f"the user's trusted certificates are longer than {MAX_CA_OCTETS} octets")
     return octets

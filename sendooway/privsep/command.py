@@ -18,8 +18,8 @@ from sendooway.unix import kernel, process
 
 SECONDS = 10.0
 ORPHANS_SECONDS = 1.0
-OUTPUT_LIMIT = 4096  # octets
-ERROR_LIMIT = 300  # characters
+MAX_OUTPUT_OCTETS = 4096  # octets
+MAX_ERROR = 300  # characters
 
 _NOT_STARTED = 127  # as in shells
 
@@ -127,9 +127,9 @@ def _listen(pid: int, output: int, errors: int) -> tuple[bytes, bytes, str]:
                 piece = _read(descriptor)
                 if not piece and ended not in ready:
                     poll.unregister(descriptor)
-                heard[descriptor] = (heard[descriptor] + piece)[: OUTPUT_LIMIT + 1]
-            if len(heard[output]) > OUTPUT_LIMIT:
-                return heard[output], heard[errors], f"printed more than {OUTPUT_LIMIT} octets"
+                heard[descriptor] = (heard[descriptor] + piece)[: MAX_OUTPUT_OCTETS + 1]
+            if len(heard[output]) > MAX_OUTPUT_OCTETS:
+                return heard[output], heard[errors], f"printed more than {MAX_OUTPUT_OCTETS} octets"
             if ended in ready:
                 return heard[output], heard[errors], ""
         return heard[output], heard[errors], f"has not ended after {SECONDS:g} seconds"
@@ -140,7 +140,7 @@ def _listen(pid: int, output: int, errors: int) -> tuple[bytes, bytes, str]:
 def _read(descriptor: int) -> bytes:
     """What is there now, one octet more than the limit at most; nothing at the end, too."""
     try:
-        return os.read(descriptor, OUTPUT_LIMIT + 1)
+        return os.read(descriptor, MAX_OUTPUT_OCTETS + 1)
     except BlockingIOError:
         return b""
 
@@ -168,10 +168,10 @@ def _end_orphans(children: kernel.Children, others: frozenset[int]) -> None:
 
 
 def _printable(octets: bytes, secret: Secret | None) -> str:
-    """What a program said, on one line and cut to ERROR_LIMIT; nothing of it if it repeats the password."""
+    """What a program said, on one line and cut to MAX_ERROR; nothing of it if it repeats the password."""
     if secret is not None and secret.octets in octets:
         return "(words withheld, they repeat what it printed)"
     text = " ".join(octets.decode("utf-8", "replace").split())
     # A reply of SMTP is in ASCII.
     text = "".join(char if char.isascii() and char.isprintable() else "?" for char in text)
-    return text if len(text) <= ERROR_LIMIT else f"{text[:ERROR_LIMIT]}..."
+    return text if len(text) <= MAX_ERROR else f"{text[:MAX_ERROR]}..."

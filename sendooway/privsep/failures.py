@@ -16,9 +16,9 @@ FIRST_DELAY = 2.0  # seconds; doubled by each failure more
 FORGIVE_SECONDS = 600.0  # one failure is forgotten in so much time
 
 # Beyond these, what has the fewest failures is forgotten first. A record is some 300 octets.
-MOST_RECORDS = 4096
-MOST_KNOWN_USERS = 4096
-MOST_ADDRESSES_OF_A_USER = 8  # where one is known: at home, at work, on the road
+MAX_RECORDS = 4096
+MAX_KNOWN_USERS = 4096
+MAX_ADDRESSES_OF_A_USER = 8  # where one is known: at home, at work, on the road
 
 
 @dataclass
@@ -48,14 +48,14 @@ class _Table:
         return record.left(now) if record is not None else 0.0
 
     def add(self, name: str, now: float, number: int, most: float) -> None:
-        if name not in self._records and len(self._records) >= MOST_RECORDS:
+        if name not in self._records and len(self._records) >= MAX_RECORDS:
             self._forget(now)
         self._records.setdefault(name, _Record()).add(now, number, most)
 
     def _forget(self, now: float) -> None:
         """A quarter of all at once: who fills the table with names does not make each of them cost a search."""
         ranked = sorted(self._records, key=lambda name: self._records[name].left(now), reverse=True)
-        self._records = {name: self._records[name] for name in ranked[: MOST_RECORDS * 3 // 4]}
+        self._records = {name: self._records[name] for name in ranked[: MAX_RECORDS * 3 // 4]}
 
 
 class Failures:
@@ -94,10 +94,10 @@ class Failures:
         sources = self._known.pop(user, {})
         sources.pop(source, None)
         sources[source] = _Record()
-        while len(sources) > MOST_ADDRESSES_OF_A_USER:
+        while len(sources) > MAX_ADDRESSES_OF_A_USER:
             del sources[next(iter(sources))]
         self._known[user] = sources
-        while len(self._known) > MOST_KNOWN_USERS:
+        while len(self._known) > MAX_KNOWN_USERS:
             del self._known[next(iter(self._known))]
 
     def _add(self, source: str, user: str, now: float, number: int, free: int) -> None:

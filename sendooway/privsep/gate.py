@@ -17,7 +17,7 @@ from sendooway.privsep.messages import (
 from sendooway.privsep.visit import Visit
 
 # The names of users have at most 256 octets; of what else was typed, so much tells it apart.
-_MOST_NAME = 256
+_MAX_NAME = 256
 
 
 class Gate:
@@ -36,7 +36,7 @@ class Gate:
         """
         if self._channel is None:
             return False
-        self._channel.send(CheckWanted(user[:_MOST_NAME], proof))
+        self._channel.send(CheckWanted(user[:_MAX_NAME], proof))
         answer = self._channel.receive(frozenset({CheckGranted}), seconds)
         assert isinstance(answer, CheckGranted)
         return answer.remembered

@@ -17,7 +17,7 @@ from sendooway.unix import process
 # The client waits 300 for the answer to its MAIL, and logging in at the smarthost takes its time, too.
 SECONDS = 15.0
 _QUESTION_SECONDS = 3.0  # where nobody answers, four questions are asked one after the other
-_ANSWER_LIMIT = 4096  # octets
+_MAX_ANSWER_OCTETS = 4096  # octets
 
 
 class GuessError(Exception):
@@ -52,7 +52,7 @@ def find(
         raise GuessError(f"no process to look for it: {error.strerror}") from error
     finally:
         os.close(writing)
-    octets = process.last_words(pid, reading, SECONDS, _ANSWER_LIMIT)
+    octets = process.last_words(pid, reading, SECONDS, _MAX_ANSWER_OCTETS)
     if octets is None:
         raise GuessError(f"it was not found within {SECONDS:g} seconds")
     return _parse(octets)
@@ -107,7 +107,7 @@ def _tell(look: Callable[[str, UserSettings], Found | None], address: str, setti
         answer = {"found": None if found is None else asdict(found)}
     except GuessError as error:
         answer = {"reason": str(error)}
-    os.write(writing, json.dumps(answer).encode("ascii")[:_ANSWER_LIMIT])
+    os.write(writing, json.dumps(answer).encode("ascii")[:_MAX_ANSWER_OCTETS])
     return os.EX_OK
 
 

@@ -30,14 +30,14 @@ from dataclasses import dataclass, fields
 from sendooway.secret import Secret
 
 # Far above the longest message (an AUTH line of 12288 octets), far below what the kernel takes as one datagram.
-SIZE_LIMIT = 65536
+MAX_OCTETS = 65536
 
 # Of a reason: the client's reply has no room for more.
-REASON_LIMIT = 1000  # characters
+MAX_REASON = 1000  # characters
 
 # Of trusted certificates, a descriptor of which may travel beside LoginDone and AccountFound: four times what systems
 # come with.
-CA_LIMIT = 1 << 20  # octets
+MAX_CA_OCTETS = 1 << 20  # octets
 
 
 class ProtocolError(Exception):
@@ -290,20 +290,20 @@ Message = ToMonitor | FromMonitor | ToAgent | FromAgent
 
 
 def format(message: Message) -> bytes:
-    """One datagram. Raises ProtocolError if it is longer than SIZE_LIMIT."""
+    """One datagram. Raises ProtocolError if it is longer than MAX_OCTETS."""
     kind = type(message)
     members: dict[str, object] = {"message": kind.__name__}
     for name, codec in _FIELDS[kind]:
         members[name] = codec.encode(getattr(message, name))
     octets = _ENCODER.encode(members).encode("ascii")
-    if len(octets) > SIZE_LIMIT:
+    if len(octets) > MAX_OCTETS:
         raise ProtocolError(f"a {kind.__name__} too long to send")
     return octets
 
 
 def parse(octets: bytes, allowed: frozenset[type[Message]]) -> Message:
     """The message in one datagram. Raises ProtocolError for all but exactly one well-formed message of `allowed`."""
-    if len(octets) > SIZE_LIMIT:
+    if len(octets) > MAX_OCTETS:
         raise ProtocolError("a message too long")
     try:
         members = _DECODER.decode(octets.decode("ascii"))

@@ -13,7 +13,7 @@ from hashlib import blake2b
 from sendooway.privsep.watch import Watch
 
 PROOF_OCTETS = 32
-MOST_USERS = 1000
+MAX_USERS = 1000
 
 # A password that was changed, or a user who was removed, shows here.
 _DATABASES = ("/etc/passwd", "/etc/shadow")
@@ -43,7 +43,7 @@ class Remembered:
         """This has just been proved to be right."""
         self._forget_changed()
         self._entries.pop(user, None)
-        if len(self._entries) >= MOST_USERS:
+        if len(self._entries) >= MAX_USERS:
             del self._entries[next(iter(self._entries))]
         self._entries[user] = _Entry(proof, self._clock() + seconds)
 

@@ -7,7 +7,7 @@ from sendooway.accounts.account import Account
 from sendooway.auth import kerberos
 from sendooway.auth.identity import Identity
 from sendooway.config import Use, UserSettings
-from sendooway.privsep.messages import REASON_LIMIT, AccountFound, ProtocolError, SaslResponse, SaslUnavailable
+from sendooway.privsep.messages import MAX_REASON, AccountFound, ProtocolError, SaslResponse, SaslUnavailable
 from sendooway.privsep.password import PasswordError, Passwords
 from sendooway.sasl import GSSAPI, ContextError, SaslError
 from sendooway.secret import Secret
@@ -67,7 +67,7 @@ class SmarthostLogin:
                 failures += (f"{error}; {error.remedy}" if error.remedy else str(error),)
                 break
         self._dialogue = None
-        return SaslUnavailable("; ".join(failures)[:REASON_LIMIT] or self._unavailable(offered, refused, usable))
+        return SaslUnavailable("; ".join(failures)[:MAX_REASON] or self._unavailable(offered, refused, usable))
 
     def respond(self, challenge: bytes) -> SaslResponse | SaslUnavailable:
         """Answer a challenge of the smarthost. Raises ProtocolError if no login was begun."""

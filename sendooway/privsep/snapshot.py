@@ -25,7 +25,7 @@ from sendooway.secret import Secret
 from sendooway.unix import process
 
 # Where `workers` does not say it: each takes 8 MB at rest, and so many serve some thousands of mails a second.
-MOST_WORKERS = 8
+MAX_WORKERS = 8
 
 # Reading and parsing take milliseconds, unless the file is on a file system that does not answer.
 TAKE_SECONDS = 20.0
@@ -207,7 +207,7 @@ def receive(path: str, memory: int, answer: int) -> Snapshot:
         case b"+":
             mechanisms, _, text = text.partition("\n")
             configuration = _parse(text, path).configuration
-            workers = configuration.workers or min(len(os.sched_getaffinity(0)), MOST_WORKERS)
+            workers = configuration.workers or min(len(os.sched_getaffinity(0)), MAX_WORKERS)
             configuration = replace(configuration, auth_mechanisms=tuple(mechanisms.split()), workers=workers)
             return Snapshot(path, configuration, memory)
         case b"-":

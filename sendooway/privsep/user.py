@@ -20,8 +20,8 @@ from sendooway.privsep import guess
 from sendooway.privsep.fingerprint import fingerprint
 from sendooway.privsep.guess import GuessError
 from sendooway.privsep.messages import (
-    CA_LIMIT,
-    REASON_LIMIT,
+    MAX_CA_OCTETS,
+    MAX_REASON,
     AccountFound,
     AccountMissing,
     LookUpFailed,
@@ -37,7 +37,7 @@ from sendooway.sasl import ContextError
 from sendooway.secret import Secret
 
 # The client's reply has no room for more, and a datagram neither.
-SEARCHED_LIMIT = 30
+MAX_SEARCHED = 30
 
 FINGERPRINTS = 32  # that are remembered, with the passwords in them
 
@@ -90,7 +90,7 @@ class User:
                 self._client_keytab = self._expand_keytab()
                 self._open_own_ca()
         except (AccountsError, ConfigurationError, TooLate) as error:
-            self._broken = str(error)[:REASON_LIMIT]
+            self._broken = str(error)[:MAX_REASON]
             log.error("settings-refused", user=self._identity.name, reason=self._broken)
 
     def look_up(self, reverse_path: str, *, ahead: bool = False) -> AccountFound | AccountMissing | LookUpFailed:
@@ -106,7 +106,7 @@ class User:
         except NoAccount as error:
             return AccountMissing(_shortened(error.searched))
         except (AccountsError, TooLate) as error:
-            return LookUpFailed(str(error)[:REASON_LIMIT])
+            return LookUpFailed(str(error)[:MAX_REASON])
         if account not in self._accounts:
             self._accounts.append(account)
         if not ahead:
@@ -264,8 +264,8 @@ def _open_ca(path: str, keyword: str) -> int:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
         try:
             status = os.fstat(descriptor)
-            if not stat.S_ISREG(status.st_mode) or status.st_size > CA_LIMIT:
-                raise AccountsError(origin, f"{keyword} must be a regular file of at most {CA_LIMIT} octets")
+            if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_CA_OCTETS:
+                raise AccountsError(origin, f"{keyword} must be a regular file of at most {MAX_CA_OCTETS} octets")
             return _copy(descriptor)
         finally:
             os.close(descriptor)
@@ -274,9 +274,9 @@ def _open_ca(path: str, keyword: str) -> int:
 
 
 def _copy(descriptor: int) -> int:
-    """A descriptor of memory with what is in a file, or one octet more than CA_LIMIT."""
+    """A descriptor of memory with what is in a file, or one octet more than MAX_CA_OCTETS."""
     octets = b""
-    while len(octets) <= CA_LIMIT and (piece := os.read(descriptor, CA_LIMIT + 1 - len(octets))):
+    while len(octets) <= MAX_CA_OCTETS and (piece := os.read(descriptor, MAX_CA_OCTETS + 1 - len(octets))):
         octets += piece
     memory = os.memfd_create("certificates", os.MFD_CLOEXEC)
     try:
@@ -289,6 +289,6 @@ def _copy(descriptor: int) -> int:
 
 
 def _shortened(searched: tuple[str, ...]) -> tuple[str, ...]:
-    more = len(searched) - SEARCHED_LIMIT
-    names = tuple(name[:REASON_LIMIT] for name in searched[:SEARCHED_LIMIT])
+    more = len(searched) - MAX_SEARCHED
+    names = tuple(name[:MAX_REASON] for name in searched[:MAX_SEARCHED])
     return (*names, f"and {more} more") if more > 0 else names

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from sendooway.smtp.reply import Reply
 
 # A smarthost that offers more means to exhaust us. Names are as in RFC 4422, 3.1.
-MOST_MECHANISMS = 64
+MAX_MECHANISMS = 64
 _MECHANISM = re.compile("[A-Z0-9_-]{1,20}")
 
 
@@ -26,9 +26,9 @@ class Capabilities:
 
     @property
     def mechanisms(self) -> tuple[str, ...]:
-        """The SASL mechanisms, in capitals, each once, no more than MOST_MECHANISMS of them."""
+        """The SASL mechanisms, in capitals, each once, no more than MAX_MECHANISMS of them."""
         offered = self.extensions.get("AUTH", "").upper().split()
-        return tuple(dict.fromkeys(filter(_MECHANISM.fullmatch, offered)))[:MOST_MECHANISMS]
+        return tuple(dict.fromkeys(filter(_MECHANISM.fullmatch, offered)))[:MAX_MECHANISMS]
 
     @property
     def chunking(self) -> bool:

@@ -16,7 +16,7 @@ from enum import Enum
 
 from sendooway.smtp import capabilities as capabilities_
 from sendooway.smtp.capabilities import Capabilities
-from sendooway.smtp.command import MOST_OCTETS, CommandError, parse_base64
+from sendooway.smtp.command import MAX_OCTETS, CommandError, parse_base64
 from sendooway.smtp.reply import Reply
 
 
@@ -167,7 +167,7 @@ def _exchange(message: LoginMessage) -> Generator[Step, Outcome, Reply]:
     if unsaid is not None:
         with_response = line + b" " + (_base64(unsaid) or b"=")
         # An initial response is sent only if the line stays within the limit of command lines.
-        if len(with_response) + 2 <= MOST_OCTETS:
+        if len(with_response) + 2 <= MAX_OCTETS:
             line, unsaid = with_response, None
     answer = yield from _expect(Send(Stage.LOGIN, line + b"\r\n"))
     while answer.code == 334:

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 
 from sendooway.smtp.pattern import compiled
 
-MOST_OCTETS = 512  # of a command line with its CR LF, RFC 5321, 4.5.3.1.4
+MAX_OCTETS = 512  # of a command line with its CR LF, RFC 5321, 4.5.3.1.4
 # SIZE, BODY, SMTPUTF8, AUTH and the DSN parameters each allow a longer line (26, 17, 10, 500 and 600 octets).
-MOST_OCTETS_OF = {"MAIL": 2048, "RCPT": 2048, "AUTH": 12288}
+MAX_OCTETS_OF = {"MAIL": 2048, "RCPT": 2048, "AUTH": 12288}
 
 _VERB = r"[A-Za-z0-9-]+"
 _WITH_UTF8 = frozenset({"MAIL", "RCPT", "VRFY", "EXPN"})
@@ -88,7 +88,7 @@ class Chunk:
 def parse(line: bytes) -> Command:
     """The command in one line without CR LF.
 
-    Raises CommandError 500 if the line has no verb, is too long for it (see MOST_OCTETS_OF), or has anything but
+    Raises CommandError 500 if the line has no verb, is too long for it (see MAX_OCTETS_OF), or has anything but
     printable ASCII, or printable UTF-8 where it may hold an address (RFC 6531).
     """
     try:
@@ -97,7 +97,7 @@ def parse(line: bytes) -> Command:
         raise CommandError(500, "5.5.2", "Syntax error") from None
     match = compiled(_VERB).match(text)
     verb = match[0].upper() if match else ""
-    if len(line) + 2 > MOST_OCTETS_OF.get(verb, MOST_OCTETS):
+    if len(line) + 2 > MAX_OCTETS_OF.get(verb, MAX_OCTETS):
         raise CommandError(500, "5.5.2", "Line too long")
     if not verb or not _is_printable(text, verb):
         raise CommandError(500, "5.5.2", "Syntax error")

@@ -6,7 +6,7 @@ echo, a line may also end at a bare LF.
 
 from enum import Enum
 
-MOST_OCTETS = 12288 + 2  # of the longest line: AUTH, or base64 that answers it, RFC 4954, 4.; with its CR LF
+MAX_OCTETS = 12288 + 2  # of the longest line: AUTH, or base64 that answers it, RFC 4954, 4.; with its CR LF
 
 
 class LineFault(Enum):
@@ -19,7 +19,7 @@ class LineFault(Enum):
 class LineReader:
     """Octets in, in any cutting; lines out.
 
-    Of a line that is not complete it keeps no more than MOST_OCTETS beside what was received at once. `lf_ends_line`: a
+    Of a line that is not complete it keeps no more than MAX_OCTETS beside what was received at once. `lf_ends_line`: a
     bare LF is a line end, too.
     """
 
@@ -46,7 +46,7 @@ class LineReader:
         """
         end = self._buffer.find(b"\n", self._searched)
         if end < 0:
-            if len(self._buffer) > MOST_OCTETS:
+            if len(self._buffer) > MAX_OCTETS:
                 self._too_long = True
                 del self._buffer[:-1]  # all but the last octet, which may be the CR
             self._searched = len(self._buffer)
@@ -62,7 +62,7 @@ class LineReader:
         elif not self._lf_ends_line:
             tainted = self._tainted = True
         # First what is too long: what else was wrong with it may have been dropped.
-        if too_long or len(line) + 2 > MOST_OCTETS:
+        if too_long or len(line) + 2 > MAX_OCTETS:
             return LineFault.TOO_LONG
         if tainted or b"\r" in line or b"\0" in line:
             return LineFault.BARE_CONTROL

@@ -31,9 +31,9 @@ from sendooway.smtp.lines import LineFault, LineReader
 from sendooway.smtp.message import Counted, Dotted, LineEnds, Stuffed, Unchanged
 from sendooway.smtp.reply import Reply, ReplyError, ReplyReader
 
-MOST_EXPECTED = 1000  # replies; a client that pipelines more has to wait
+MAX_EXPECTED = 1000  # replies; a client that pipelines more has to wait
 ROOM = 65536  # octets kept for one side before the other is no longer read
-MOST_MESSAGE_OCTETS = 2**63 - 1  # by BDAT; a smarthost may count them in as many bits
+MAX_MESSAGE_OCTETS = 2**63 - 1  # by BDAT; a smarthost may count them in as many bits
 
 _FAREWELL = Reply(421, "4.7.0", ("Too many errors, closing",))
 
@@ -132,7 +132,7 @@ class Relay:
         self._offers = offers
         self._utf8 = "SMTPUTF8" in mail.parameters
         self._trace = trace
-        most_octets = MOST_MESSAGE_OCTETS - len(trace)
+        most_octets = MAX_MESSAGE_OCTETS - len(trace)
         self._most_octets = most_octets if size_limit is None else min(size_limit, most_octets)
         self._most_recipients = most_recipients
         self._most_errors = most_errors
@@ -266,7 +266,7 @@ class Relay:
                     self._finish()
                 return
             if self._held is None:
-                if self._expected and (not self._offers.pipelining or len(self._expected) >= MOST_EXPECTED):
+                if self._expected and (not self._offers.pipelining or len(self._expected) >= MAX_EXPECTED):
                     return
                 self._held = self._lines.next_line()
                 if self._held is None:

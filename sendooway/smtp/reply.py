@@ -4,10 +4,10 @@ from dataclasses import dataclass
 
 from sendooway.smtp.pattern import compiled
 
-MOST_LINE_OCTETS = 4096  # of a smarthost's reply line, with its CR LF; RFC 5321, 4.5.3.1.5 allows 512
-MOST_CHALLENGE_OCTETS = 12288 + 6  # of 334 and base64, with its CR LF; RFC 4954, 4.
-MOST_LINES = 128
-MOST_TEXT_OCTETS = 500  # of a line that we pass on, so that it keeps within 512 with code and CR LF
+MAX_LINE_OCTETS = 4096  # of a smarthost's reply line, with its CR LF; RFC 5321, 4.5.3.1.5 allows 512
+MAX_CHALLENGE_OCTETS = 12288 + 6  # of 334 and base64, with its CR LF; RFC 4954, 4.
+MAX_LINES = 128
+MAX_TEXT_OCTETS = 500  # of a line that we pass on, so that it keeps within 512 with code and CR LF
 
 _NO_LINE_END = bytes.maketrans(b"\r\n\0", b"   ")
 _ENHANCED = r"([245])\.[0-9]{1,3}\.[0-9]{1,3}(?= |$)"
@@ -42,7 +42,7 @@ def format(reply: Reply) -> bytes:
     """The reply as it goes to a client: all its lines, each with CR LF and, but for a challenge, at most 512 octets."""
     start = f"{reply.enhanced} " if reply.enhanced else ""
     # A challenge is not for people, and of no use in part.
-    limit = MOST_CHALLENGE_OCTETS if reply.code == 334 else MOST_TEXT_OCTETS
+    limit = MAX_CHALLENGE_OCTETS if reply.code == 334 else MAX_TEXT_OCTETS
     *lines, last = [_octets(start + text)[:limit] for text in reply.text or ("",)]
     return b"%b%d %b\r\n" % (b"".join(b"%d-%b\r\n" % (reply.code, line) for line in lines), reply.code, last)
 
@@ -114,7 +114,7 @@ class ReplyReader:
         code = int(digits)
         if self._lines and code != self._code:
             raise ReplyError("contradicting codes in one reply")
-        if len(self._lines) == MOST_LINES:
+        if len(self._lines) == MAX_LINES:
             raise ReplyError("too many lines in one reply")
         self._code = code
         self._lines.append(text.decode("utf-8", "surrogateescape"))
@@ -122,7 +122,7 @@ class ReplyReader:
 
 
 def _limit(line: bytes | bytearray) -> int:
-    return MOST_CHALLENGE_OCTETS if line.startswith(b"334 ") else MOST_LINE_OCTETS
+    return MAX_CHALLENGE_OCTETS if line.startswith(b"334 ") else MAX_LINE_OCTETS
 
 
 def _reply(code: int, text: tuple[str, ...]) -> Reply:

@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from sendooway import config
 from sendooway.accounts.account import Account, AccountsError, Credentials, FromNetrc, NoAccount, Security, Unusable
 from sendooway.accounts.entry import Listing
-from sendooway.accounts.lookup import MAX_MAPPINGS, SOURCES, expand, list_accounts, look_up, select
+from sendooway.accounts.lookup import SOURCES, expand, list_accounts, look_up, select
 from sendooway.accounts.user_file import MAX_FILES, MAX_LINE_OCTETS, MAX_OCTETS, NoFiles, UserFiles
 from sendooway.auth.identity import Identity
+from sendooway.config import MAX_MAPPINGS
 from sendooway.origin import Origin
 from sendooway.secret import Secret
 

@@ -131,6 +131,6 @@ def test_a_path_through_a_file_is_an_error(tmp_path: Path) -> None:
 
 def test_a_file_too_long_is_an_error(tmp_path: Path) -> None:
     path = tmp_path / "long"
-    path.write_bytes(bytes(keytab.SIZE_LIMIT + 1))
+    path.write_bytes(bytes(keytab.MAX_OCTETS + 1))
     with pytest.raises(KeytabError, match="longer than"):
         read(str(path))

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from sendooway.config import ConfigurationError, Mapping
-from sendooway.config.file import FILE_LIMIT, exposure, read
+from sendooway.config.file import MAX_FILE_OCTETS, exposure, read
 from sendooway.config.keywords import parse
 
 
@@ -46,7 +46,7 @@ def test_a_socket_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_file_without_end_is_refused() -> None:
-    with pytest.raises(ConfigurationError, match=f"/dev/zero: is longer than {FILE_LIMIT} octets"):
+    with pytest.raises(ConfigurationError, match=f"/dev/zero: is longer than {MAX_FILE_OCTETS} octets"):
         read("/dev/zero")
 
 

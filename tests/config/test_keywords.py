@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from sendooway import sasl
 from sendooway.config import (
+    MAX_MAPPINGS,
     MECHANISMS,
     Backend,
     Configuration,
@@ -22,7 +23,7 @@ from sendooway.config import (
     default_mappings,
     login_possible,
 )
-from sendooway.config.keywords import LINE_LIMIT, MAPPINGS_LIMIT, parse, parse_user_include, redact
+from sendooway.config.keywords import MAX_LINE, parse, parse_user_include, redact
 from sendooway.origin import Origin
 from sendooway.secret import Secret
 
@@ -90,8 +91,8 @@ def test_a_line_without_equals_sign_is_refused() -> None:
 
 def test_a_line_longer_than_any_sane_one_is_refused() -> None:
     line = "sslCA = /"
-    assert configured(line + "a" * (LINE_LIMIT - len(line))) != DEFAULT
-    assert "longer than 4096 characters" in str(refusal(line + "a" * (LINE_LIMIT - len(line) + 1)))
+    assert configured(line + "a" * (MAX_LINE - len(line))) != DEFAULT
+    assert "longer than 4096 characters" in str(refusal(line + "a" * (MAX_LINE - len(line) + 1)))
 
 
 # Keywords and values
@@ -431,8 +432,8 @@ def test_an_error_in_a_mapping_does_not_quote_it() -> None:
 
 def test_too_many_mappings_are_refused() -> None:
     line = "smarthostMapping = getmail:x\n"
-    assert len(parsed(line * MAPPINGS_LIMIT).mappings) == MAPPINGS_LIMIT
-    assert "conf:1001: smarthostMapping: at most 1000 are allowed" in str(refusal(line * (MAPPINGS_LIMIT + 1)))
+    assert len(parsed(line * MAX_MAPPINGS).mappings) == MAX_MAPPINGS
+    assert "conf:1001: smarthostMapping: at most 1000 are allowed" in str(refusal(line * (MAX_MAPPINGS + 1)))
 
 
 @pytest.mark.parametrize(

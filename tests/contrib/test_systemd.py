@@ -15,7 +15,7 @@ SERVICES = ["sendooway.service", "sendooway-inetd@.service"]
 # From 0 for a service that can do nothing to 10. What is left is the task: root, to become the proxy's user and the
 # users who log in (User=, CAP_SETUID, PrivateUsers=, @privileged); signals to them (CAP_KILL); the network, any of it;
 # homes to read; prlimit(2) for cores and descriptors (@resources); audit lines of PAM.
-MOST_EXPOSURE = 2.5
+MAX_EXPOSURE = 2.5
 
 needs_analyze = pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="needs systemd-analyze")
 
@@ -60,7 +60,7 @@ def test_systemd_rates_the_sandbox(name: str) -> None:
         check=True,
     )
     (line,) = [line for line in done.stdout.splitlines() if "Overall exposure level" in line]
-    assert float(line.rpartition(": ")[2].split()[0]) <= MOST_EXPOSURE
+    assert float(line.rpartition(": ")[2].split()[0]) <= MAX_EXPOSURE
 
 
 def test_both_services_are_in_the_same_sandbox_but_for_the_right_to_listen() -> None:

@@ -7,7 +7,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from sendooway.accounts.account import Security
-from sendooway.discovery.autoconfig import MOST_OCTETS, AutoconfigError, Server, parse
+from sendooway.discovery.autoconfig import MAX_OCTETS, AutoconfigError, Server, parse
 
 ADDRESS = "alice@moon.test"
 
@@ -90,7 +90,7 @@ def test_what_is_no_such_document_is_refused(octets: bytes, reason: str) -> None
 
 
 def test_deep_and_wide_documents_are_read_in_time() -> None:
-    depth = MOST_OCTETS // 8
+    depth = MAX_OCTETS // 8
     assert parse(b"<clientConfig>" + b"<a>" * depth + b"</a>" * depth + b"</clientConfig>", ADDRESS) == ()
     text = document(f"<outgoingServer type='smtp'><hostname>{'a' * 60000}</hostname></outgoingServer>")
     assert parse(text, ADDRESS) == ()

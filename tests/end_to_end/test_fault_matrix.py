@@ -26,7 +26,7 @@ from servers.processes import PATIENCE, wait_until
 from servers.program import Sendooway
 from servers.scripted import Answer, Fault, ScriptedSmarthost, Stage
 
-from sendooway.net.threads import MOST_IDLE
+from sendooway.net.threads import MAX_IDLE
 
 pytestmark = pytest.mark.slow
 
@@ -60,7 +60,7 @@ class Scene:
         """Whether the proxy has more threads than it keeps idle, and its descriptors."""
         (proxy,) = self.sendooway.role("proxy")
         folder = Path(f"/proc/{proxy.pid}")
-        return len(os.listdir(folder / "task")) > 1 + MOST_IDLE, len(os.listdir(folder / "fd"))
+        return len(os.listdir(folder / "task")) > 1 + MAX_IDLE, len(os.listdir(folder / "fd"))
 
 
 @contextmanager

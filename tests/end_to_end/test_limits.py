@@ -18,7 +18,7 @@ from servers.processes import PATIENCE, free_port, wait_until
 from servers.program import Connect, Sendooway, Start
 from servers.scripted import ScriptedSmarthost
 
-from sendooway.net.threads import MOST_IDLE
+from sendooway.net.threads import MAX_IDLE
 
 pytestmark = pytest.mark.slow
 
@@ -229,14 +229,14 @@ def test_a_login_that_has_to_wait_has_no_thread_and_others_do_not_wait(start: St
     connect(sendooway).quit()
     (proxy,) = sendooway.role("proxy")
     tasks = f"/proc/{proxy.pid}/task"
-    users = [f"nobody-{number}" for number in range(MOST_IDLE + 8)]
+    users = [f"nobody-{number}" for number in range(MAX_IDLE + 8)]
     for number in (1, 2):
         clients = [connect(sendooway) for _ in users]
         for client, user in zip(clients, users, strict=True):
             client.putcmd("AUTH", "PLAIN " + plain(user, "wrong"))
         if number == 2:
             wait_until(lambda: sendooway.log.count("login-delayed") == len(users), "all to wait")
-            wait_until(lambda: len(os.listdir(tasks)) <= 1 + MOST_IDLE, "no thread but the first and idle ones")
+            wait_until(lambda: len(os.listdir(tasks)) <= 1 + MAX_IDLE, "no thread but the first and idle ones")
             # Meanwhile, another user.
             assert connect(sendooway, ME).noop()[0] == 250
         for client in clients:

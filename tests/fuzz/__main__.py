@@ -14,7 +14,7 @@ from secrets import token_hex
 from fuzz import live, targets
 from fuzz.targets import INPUTS, Target
 
-MOST_FAILURES = 5  # of one target, then it is left alone
+MAX_FAILURES = 5  # of one target, then it is left alone
 
 
 def main() -> int:
@@ -52,7 +52,7 @@ class _Run:
         self._seed = seed
 
     def take_turn(self, until: float) -> None:
-        while time.monotonic() < until and self.failures < MOST_FAILURES:
+        while time.monotonic() < until and self.failures < MAX_FAILURES:
             octets = targets.input_of(self.target, self._seed, self.number)
             self.number += 1
             try:

@@ -28,8 +28,8 @@ OF_SMARTHOSTS = (
 )
 _OF = {CLIENT: OF_CLIENTS, SMARTHOST: OF_SMARTHOSTS}
 _OFFERS = ((), ("PIPELINING",), ("CHUNKING",), ("PIPELINING", "CHUNKING"), ("PIPELINING", "SMTPUTF8", "DSN"))
-_MOST_EVENTS = 80
-_MOST_OCTETS = 100_000
+_MAX_EVENTS = 80
+_MAX_OCTETS = 100_000
 
 
 def mutate_octets(
@@ -63,7 +63,7 @@ def mutate_file(random: Random, corpus: Sequence[bytes], tokens: Sequence[bytes]
     octets = random.choice(corpus)
     for _ in range(random.choice((1, 1, 2, 3, 6, 12))):
         octets = mutate_octets(random, octets, corpus, tokens)
-    return octets[:_MOST_OCTETS]
+    return octets[:_MAX_OCTETS]
 
 
 def mutate_conversation(random: Random, corpus: Sequence[Conversation]) -> Conversation:
@@ -75,7 +75,7 @@ def mutate_conversation(random: Random, corpus: Sequence[Conversation]) -> Conve
     offers = conversation.offers
     if random.randrange(6) == 0:
         offers = random.choice(_OFFERS)
-    return replace(conversation, events=tuple(events[:_MOST_EVENTS]), offers=offers)
+    return replace(conversation, events=tuple(events[:_MAX_EVENTS]), offers=offers)
 
 
 def _change(random: Random, events: list[Event], corpus: Sequence[Conversation]) -> None:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sendooway.ldap import messages
-from sendooway.ldap.messages import MESSAGE_LIMIT, Entry, Message, MessageError, MessageReader, Result, Unused
+from sendooway.ldap.messages import MAX_MESSAGE_OCTETS, Entry, Message, MessageError, MessageReader, Result, Unused
 from sendooway.secret import Secret
 
 
@@ -138,7 +138,7 @@ def test_the_longest_message_takes_no_time() -> None:
     operation = b"\x64\x82" + len(entry).to_bytes(2, "big") + entry
     content = b"\x02\x01\x03" + operation
     octets = b"\x30\x82" + len(content).to_bytes(2, "big") + content
-    assert len(octets) <= MESSAGE_LIMIT
+    assert len(octets) <= MAX_MESSAGE_OCTETS
     begin = time.process_time()
     with pytest.raises(MessageError):
         read([octets])

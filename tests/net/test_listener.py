@@ -19,7 +19,7 @@ from sendooway.net.deadline import Deadline
 from sendooway.net.listener import Begin, ListenError, bind, serve, source
 from sendooway.net.pause import Pause
 from sendooway.net.places import Place
-from sendooway.net.threads import MOST_IDLE, Threads
+from sendooway.net.threads import MAX_IDLE, Threads
 
 
 def test_no_address_is_both_families_on_one_port() -> None:
@@ -204,7 +204,7 @@ def test_a_balancers_connections_are_of_nobody_until_their_clients_are_known(tmp
 
 
 def test_in_a_pause_a_conversation_has_no_thread(tmp_path: Path) -> None:
-    number = MOST_IDLE + 20
+    number = MAX_IDLE + 20
     pairs = [os.pipe() for _ in range(number)]
     free = [*pairs]
     resumed = []
@@ -225,7 +225,7 @@ def test_in_a_pause_a_conversation_has_no_thread(tmp_path: Path) -> None:
             assert client.recv(4) == b"wait"
         # One is the listener's.
         wait_until(
-            lambda: len({*threading.enumerate()} - before) <= 1 + MOST_IDLE, "the end of all threads that are not idle"
+            lambda: len({*threading.enumerate()} - before) <= 1 + MAX_IDLE, "the end of all threads that are not idle"
         )
         assert not resumed
         for _, writing in pairs:

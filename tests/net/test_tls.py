@@ -268,9 +268,9 @@ def test_of_a_file_of_certificates_what_is_none_is_passed_over(certificates: Cer
 
 def test_a_file_of_trusted_certificates_has_so_many_at_most(certificates: Certificates) -> None:
     octets = certificates.authority.read_bytes()
-    assert tls.client_context(octets * tls.MOST_CERTIFICATES).get_ca_certs()
-    with pytest.raises(tls.TlsError, match=f"more than {tls.MOST_CERTIFICATES} in it"):
-        tls.client_context(octets * (tls.MOST_CERTIFICATES + 1))
+    assert tls.client_context(octets * tls.MAX_CERTIFICATES).get_ca_certs()
+    with pytest.raises(tls.TlsError, match=f"more than {tls.MAX_CERTIFICATES} in it"):
+        tls.client_context(octets * (tls.MAX_CERTIFICATES + 1))
 
 
 def test_others_get_a_turn_after_each_certificate_that_is_read(

@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from sendooway.net.together import MOST_AT_ONCE, together
+from sendooway.net.together import MAX_AT_ONCE, together
 
 
 def test_results_come_in_the_order_of_the_calls() -> None:
@@ -44,6 +44,6 @@ def test_many_calls_share_the_places() -> None:
             running.remove(number)
         return number
 
-    numbers = range(3 * MOST_AT_ONCE)
+    numbers = range(3 * MAX_AT_ONCE)
     assert together([lambda number=number: call(number) for number in numbers]) == list(numbers)  # type: ignore[misc]
-    assert max(most) <= MOST_AT_ONCE
+    assert max(most) <= MAX_AT_ONCE

@@ -210,7 +210,7 @@ def test_an_agent_with_tickets_gets_no_session_of_others(office: Office) -> None
 
 
 def test_an_agent_that_does_not_read_keeps_nobody_waiting(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(channel, "_SEND_LIMIT", struct.pack("@ll", 1000, 0))
+    monkeypatch.setattr(channel, "_SEND_TIMEOUT", struct.pack("@ll", 1000, 0))
     office.begin(1)
     office.say(1, SessionOver("1-0"))
     number = 0
@@ -232,7 +232,7 @@ def test_what_is_not_there_to_hear_is_not_waited_for(office: Office) -> None:
 def test_so_many_agents_without_sessions_are_kept_and_the_one_that_waits_longest_ends_first(
     office: Office, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(acting, "MOST_IDLE", 2)
+    monkeypatch.setattr(acting, "MAX_IDLE", 2)
     for pid in (1, 2, 3, 4):
         office.begin(pid)
     for pid in (2, 1, 3):
@@ -375,7 +375,7 @@ def test_an_orphan_is_known_for_a_while_only(office: Office, clock: Clock) -> No
 def test_so_many_orphans_are_known_and_the_oldest_are_forgotten(
     office: Office, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(acting, "MOST_ORPHANS", 1)
+    monkeypatch.setattr(acting, "MAX_ORPHANS", 1)
     for pid in (1, 2):
         office.begin(pid)
         office.acting.buried(pid)

@@ -501,7 +501,7 @@ def test_a_thousand_places_searched_still_fit_in_a_message(start_agent: StartAge
     log_in(agent)
     answer = agent.stub.look_up("eve@moon.test")
     assert isinstance(answer, AccountMissing)
-    assert answer.searched[-1] == f"and {999 - user.SEARCHED_LIMIT} more"
+    assert answer.searched[-1] == f"and {999 - user.MAX_SEARCHED} more"
 
 
 @pytest.mark.parametrize(
@@ -818,7 +818,7 @@ def test_no_file_of_the_user_but_a_copy_of_it_leaves_the_agent(
 
 
 def too_long(path: Path) -> None:
-    path.write_bytes(b"\n" * (messages.CA_LIMIT + 1))
+    path.write_bytes(b"\n" * (messages.MAX_CA_OCTETS + 1))
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from sendooway.privsep import channel as channels
 from sendooway.privsep import messages
 from sendooway.privsep.channel import Channel, ChannelClosed, pair
 from sendooway.privsep.messages import (
-    SIZE_LIMIT,
+    MAX_OCTETS,
     AgentWanted,
     LoginContinue,
     LookUp,
@@ -57,14 +57,14 @@ def test_messages_arrive_one_by_one_and_in_order(ends: tuple[Channel, Channel]) 
 
 def test_the_longest_message_arrives(ends: tuple[Channel, Channel]) -> None:
     one, other = ends
-    longest = LookUp("x" * (SIZE_LIMIT - len(messages.format(LookUp("")))))
+    longest = LookUp("x" * (MAX_OCTETS - len(messages.format(LookUp("")))))
     one.send(longest)
     assert other.receive(LOOK_UP, 1) == longest
 
 
 def test_a_message_too_long_is_not_sent(ends: tuple[Channel, Channel]) -> None:
     with pytest.raises(ProtocolError):
-        ends[0].send(LookUp("x" * SIZE_LIMIT))
+        ends[0].send(LookUp("x" * MAX_OCTETS))
 
 
 def test_descriptors_arrive_beside_their_message_and_close_on_exec(ends: tuple[Channel, Channel]) -> None:
@@ -114,7 +114,7 @@ def test_descriptors_for_which_there_is_no_room_are_nobody_s_fault(ends: tuple[C
     assert in_child(receive) == ["Too many open files", True]
 
 
-@pytest.mark.parametrize("octets", [b"x", b"{}", messages.format(LoginContinue(Secret(b"x"))), b" " * (SIZE_LIMIT + 9)])
+@pytest.mark.parametrize("octets", [b"x", b"{}", messages.format(LoginContinue(Secret(b"x"))), b" " * (MAX_OCTETS + 9)])
 def test_descriptors_beside_nonsense_are_closed(raw: tuple[socket.socket, Channel], octets: bytes) -> None:
     one, other = raw
     before = open_descriptors()
@@ -145,7 +145,7 @@ def test_a_message_that_another_copy_of_the_end_takes_is_not_waited_for(
 
     def steal(channel: Channel, seconds: float) -> None:
         wait(channel, seconds)
-        os.read(copy, SIZE_LIMIT)
+        os.read(copy, MAX_OCTETS)
 
     monkeypatch.setattr(Channel, "_await", steal)
     with pytest.raises(TimeoutError):
@@ -172,7 +172,7 @@ def test_what_was_sent_before_that_arrives(ends: tuple[Channel, Channel]) -> Non
 
 
 def test_a_peer_that_takes_nothing_is_waited_for_only_so_long(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(channels, "_SEND_LIMIT", struct.pack("@ll", 0, 10_000))
+    monkeypatch.setattr(channels, "_SEND_TIMEOUT", struct.pack("@ll", 0, 10_000))
     one, other = channels.pair()
 
     def fill() -> None:

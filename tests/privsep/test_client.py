@@ -110,7 +110,7 @@ def test_certificates_that_cannot_be_read_are_an_error(
     os.close(folder)
     with pytest.raises(AgentError, match="cannot be read"):
         agent.begin_login("PLAIN", b"x")
-    monkeypatch.setattr(client, "CA_LIMIT", 2)
+    monkeypatch.setattr(client, "MAX_CA_OCTETS", 2)
     with open(__file__, "rb") as file:
         theirs.send(DONE_WITH_CA, [file.fileno()])
     with pytest.raises(AgentError, match="longer"):

@@ -112,7 +112,7 @@ def test_what_it_says_is_cut(log: Log) -> None:
     said = failure(log, "sh", "-c", "yes word | head -c 100000 >&2; exit 1")
     assert said.startswith("ended with status 1: word word ")
     assert said.endswith("...")
-    assert len(said) < command.ERROR_LIMIT + 50
+    assert len(said) < command.MAX_ERROR + 50
 
 
 def test_a_password_that_it_says_aloud_is_withheld(log: Log) -> None:

@@ -124,7 +124,7 @@ def test_nobody_ever_waits_longer_than_the_longest_delay(
 
 
 def test_memory_is_bounded_and_what_has_failed_most_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(failures, "MOST_RECORDS", 40)
+    monkeypatch.setattr(failures, "MAX_RECORDS", 40)
     memory = Failures()
     fail(memory, STRANGER, "alice", FREE)
     for number in range(1000):
@@ -136,8 +136,8 @@ def test_memory_is_bounded_and_what_has_failed_most_is_kept(monkeypatch: pytest.
 
 
 def test_who_was_here_last_stays_known(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(failures, "MOST_KNOWN_USERS", 2)
-    monkeypatch.setattr(failures, "MOST_ADDRESSES_OF_A_USER", 2)
+    monkeypatch.setattr(failures, "MAX_KNOWN_USERS", 2)
+    monkeypatch.setattr(failures, "MAX_ADDRESSES_OF_A_USER", 2)
     memory = Failures()
     for source, user in (("a", "one"), ("a", "two"), ("b", "one"), ("c", "one"), ("a", "three")):
         memory.passed(source, user, 0.0, FREE)

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from sendooway.privsep import messages
 from sendooway.privsep.messages import (
+    MAX_OCTETS,
     MESSAGES,
-    SIZE_LIMIT,
     AccountFound,
     AccountMissing,
     LoginBegin,
@@ -158,7 +158,7 @@ def test_any_values_give_a_message_or_the_error(kind: type[Message], data: st.Da
         b'{"message":"LoginRefused","verdict":"later","final":1}',
         b'{"message":"LookUp","reverse_path":' + b"[" * 60000,
         b'{"message":"SaslBegin","number":' + b"1" * 5000 + b',"offered":[],"refused":[]}',
-        b'{"message":"LoginCancel"}' + b" " * SIZE_LIMIT,
+        b'{"message":"LoginCancel"}' + b" " * MAX_OCTETS,
     ],
 )
 def test_what_is_no_message_is_refused(octets: bytes) -> None:
@@ -168,7 +168,7 @@ def test_what_is_no_message_is_refused(octets: bytes) -> None:
 
 def test_a_message_too_long_is_not_sent() -> None:
     with pytest.raises(ProtocolError):
-        messages.format(LookUp("x" * SIZE_LIMIT))
+        messages.format(LookUp("x" * MAX_OCTETS))
 
 
 def test_every_message_is_in_the_table() -> None:

@@ -382,7 +382,7 @@ def test_the_second_login_of_a_user_has_a_process_and_the_third_needs_none(start
 
 
 def test_so_many_processes_wait_for_logins_and_the_newest_stay(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(agents, "MOST_FREE", 1)
+    monkeypatch.setattr(agents, "MAX_FREE", 1)
     monitor = start()
     monitor.ask("agents 3")
     # The first becomes the user; the others leave their sessions to it.

@@ -73,7 +73,7 @@ def test_a_change_of_the_system_s_users_or_passwords_forgets_all(
 def test_of_too_many_users_the_one_is_forgotten_that_was_proved_longest_ago(
     known: Remembered, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(remembered, "MOST_USERS", 2)
+    monkeypatch.setattr(remembered, "MAX_USERS", 2)
     known.remember("bob", b"b", 10)
     known.remember("alice", b"right", 10)
     known.remember("carol", b"c", 10)

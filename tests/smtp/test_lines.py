@@ -7,7 +7,7 @@ from cuttings import WAYS, cut, places
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from sendooway.smtp.lines import MOST_OCTETS, LineFault, LineReader
+from sendooway.smtp.lines import MAX_OCTETS, LineFault, LineReader
 
 Lines = list[bytes | LineFault]
 Way = Callable[[bytes], list[bytes]]
@@ -27,13 +27,13 @@ CASES: list[tuple[bytes, Lines]] = [
     (b"NO\rOP\r\nRSET\r\n", [BARE, b"RSET"]),
     (b"NOOP\r\r\nRSET\r\n", [BARE, b"RSET"]),
     (b"NO\0OP\r\nRSET\r\n", [BARE, b"RSET"]),
-    (b"x" * (MOST_OCTETS - 2) + b"\r\n", [b"x" * (MOST_OCTETS - 2)]),
-    (b"x" * (MOST_OCTETS - 1) + b"\r\nRSET\r\n", [LONG, b"RSET"]),
-    (b"x" * MOST_OCTETS + b"\r\nRSET\r\n", [LONG, b"RSET"]),
-    (b"x" * 3 * MOST_OCTETS + b"\r\nRSET\r\n", [LONG, b"RSET"]),
-    (b"\0" + b"x" * 3 * MOST_OCTETS + b"\r\nRSET\r\n", [LONG, b"RSET"]),
-    (b"x" * 3 * MOST_OCTETS + b"\nQUIT\r\nRSET\r\n", [LONG, BARE, b"RSET"]),
-    (b"x\nx" + b"x" * 3 * MOST_OCTETS + b"\r\nRSET\r\n", [BARE, LONG, b"RSET"]),
+    (b"x" * (MAX_OCTETS - 2) + b"\r\n", [b"x" * (MAX_OCTETS - 2)]),
+    (b"x" * (MAX_OCTETS - 1) + b"\r\nRSET\r\n", [LONG, b"RSET"]),
+    (b"x" * MAX_OCTETS + b"\r\nRSET\r\n", [LONG, b"RSET"]),
+    (b"x" * 3 * MAX_OCTETS + b"\r\nRSET\r\n", [LONG, b"RSET"]),
+    (b"\0" + b"x" * 3 * MAX_OCTETS + b"\r\nRSET\r\n", [LONG, b"RSET"]),
+    (b"x" * 3 * MAX_OCTETS + b"\nQUIT\r\nRSET\r\n", [LONG, BARE, b"RSET"]),
+    (b"x\nx" + b"x" * 3 * MAX_OCTETS + b"\r\nRSET\r\n", [BARE, LONG, b"RSET"]),
 ]
 
 CASES_ON_PIPES: list[tuple[bytes, Lines]] = [
@@ -41,8 +41,8 @@ CASES_ON_PIPES: list[tuple[bytes, Lines]] = [
     (b"NOOP\n\nQUIT\n", [b"NOOP", b"", b"QUIT"]),
     (b"NO\rOP\nRSET\n", [BARE, b"RSET"]),
     (b"NO\0OP\nRSET\n", [BARE, b"RSET"]),
-    (b"x" * (MOST_OCTETS - 2) + b"\n", [b"x" * (MOST_OCTETS - 2)]),
-    (b"x" * (MOST_OCTETS - 1) + b"\nRSET\n", [LONG, b"RSET"]),
+    (b"x" * (MAX_OCTETS - 2) + b"\n", [b"x" * (MAX_OCTETS - 2)]),
+    (b"x" * (MAX_OCTETS - 1) + b"\nRSET\n", [LONG, b"RSET"]),
 ]
 
 
@@ -110,8 +110,8 @@ def test_octets_that_are_no_lines_are_taken_by_their_number() -> None:
 def test_an_endless_line_takes_no_memory() -> None:
     reader = LineReader()
     for _ in range(1000):
-        assert read(reader, [b"x" * MOST_OCTETS]) == []
-        assert len(reader) <= MOST_OCTETS
+        assert read(reader, [b"x" * MAX_OCTETS]) == []
+        assert len(reader) <= MAX_OCTETS
     assert read(reader, [b"\r\nNOOP\r\n"]) == [LONG, b"NOOP"]
 
 
@@ -127,7 +127,7 @@ def test_any_cutting_gives_the_same_lines(octets: bytes, where: list[int], lf_en
     once, cut_up = LineReader(lf_ends_line=lf_ends_line), LineReader(lf_ends_line=lf_ends_line)
     assert read(cut_up, list(cut(octets, where))) == read(once, [octets])
     unfinished = len(octets) - octets.rfind(b"\n") - 1
-    if unfinished <= MOST_OCTETS:  # of a longer one it depends on the cutting how much is kept
+    if unfinished <= MAX_OCTETS:  # of a longer one it depends on the cutting how much is kept
         assert cut_up.take() == once.take() == octets[len(octets) - unfinished :]
 
 

@@ -12,13 +12,13 @@ from sendooway.smtp import relay as relays
 from sendooway.smtp.capabilities import Capabilities
 from sendooway.smtp.command import Envelope
 from sendooway.smtp.lines import LineReader
-from sendooway.smtp.relay import MOST_EXPECTED, ROOM, Phase, Relay, Wait
+from sendooway.smtp.relay import MAX_EXPECTED, ROOM, Phase, Relay, Wait
 from sendooway.smtp.reply import Reply, ReplyReader
 
 TRACE = b"Received: by sendooway.test\r\n"
 
 
-MOST_RECIPIENTS = 1000
+MAX_RECIPIENTS = 1000
 
 
 def make(
@@ -35,7 +35,7 @@ def make(
         Capabilities(({"PIPELINING": ""} if pipelining else {}) | ({"CHUNKING": ""} if chunking else {})),
         trace=trace,
         size_limit=size_limit,
-        most_recipients=MOST_RECIPIENTS,
+        most_recipients=MAX_RECIPIENTS,
         most_errors=most_errors,
         sign=lambda told: Reply(told.code, told.enhanced, (*told.text, "signed")),
     )
@@ -208,17 +208,17 @@ def test_the_last_of_too_many_errors_ends_the_mail_behind_the_replies_that_are_a
 
 def test_too_many_recipients() -> None:
     relay = make()
-    for _ in range(MOST_RECIPIENTS - 1):
+    for _ in range(MAX_RECIPIENTS - 1):
         before_data(relay)
     relay.receive_from_client(b"RCPT TO:<a@sun.test>\r\nRCPT TO:<b@sun.test>\r\n")
     assert take(relay.for_smarthost) == b"RCPT TO:<a@sun.test>\r\n"
     relay.receive_from_smarthost(b"550 No\r\n")
     assert take(relay.for_client) == (
-        b"550 5.0.0 No\r\n452 4.5.3 Too many recipients, the limit is " + str(MOST_RECIPIENTS).encode("ascii") + b"\r\n"
+        b"550 5.0.0 No\r\n452 4.5.3 Too many recipients, the limit is " + str(MAX_RECIPIENTS).encode("ascii") + b"\r\n"
     )
     # What the smarthost refused does not count.
     before_data(relay)
-    assert relay.recipients == MOST_RECIPIENTS
+    assert relay.recipients == MAX_RECIPIENTS
     relay.receive_from_client(b"RCPT TO:<b@sun.test>\r\n")
     assert take(relay.for_client).startswith(b"452 ")
     assert take(relay.for_smarthost) == b""
@@ -227,8 +227,8 @@ def test_too_many_recipients() -> None:
 def test_a_client_that_pipelines_without_end_has_to_wait() -> None:
     relay = make()
     relay.for_smarthost.clear()
-    relay.receive_from_client(b"NOOP\r\n" * 2 * MOST_EXPECTED)
-    assert take(relay.for_smarthost).count(b"NOOP\r\n") == MOST_EXPECTED - 1
+    relay.receive_from_client(b"NOOP\r\n" * 2 * MAX_EXPECTED)
+    assert take(relay.for_smarthost).count(b"NOOP\r\n") == MAX_EXPECTED - 1
     relay.receive_from_smarthost(b"250 Ok\r\n" * 3)
     assert take(relay.for_smarthost) == b"NOOP\r\n" * 3
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sendooway.smtp import reply
-from sendooway.smtp.reply import MOST_LINE_OCTETS, MOST_LINES, Reply, ReplyError, ReplyReader
+from sendooway.smtp.reply import MAX_LINE_OCTETS, MAX_LINES, Reply, ReplyError, ReplyReader
 
 Way = Callable[[bytes], list[bytes]]
 
@@ -30,9 +30,9 @@ CASES: list[tuple[bytes, list[Reply]]] = [
     # It may be a challenge.
     (b"334 3.1.0\r\n", [Reply(334, "", ("3.1.0",))]),
     (b"250 \xe4\xc3\xa4\x85\x0b\r\n", [Reply(250, "", ("\udce4ä\udc85\x0b",))]),
-    (b"250 " + b"x" * (MOST_LINE_OCTETS - 6) + b"\r\n", [Reply(250, "", ("x" * (MOST_LINE_OCTETS - 6),))]),
+    (b"250 " + b"x" * (MAX_LINE_OCTETS - 6) + b"\r\n", [Reply(250, "", ("x" * (MAX_LINE_OCTETS - 6),))]),
     (b"334 " + b"x" * 12288 + b"\r\n", [Reply(334, "", ("x" * 12288,))]),
-    (b"250-\r\n" * (MOST_LINES - 1) + b"250 \r\n", [Reply(250, "", ("",) * MOST_LINES)]),
+    (b"250-\r\n" * (MAX_LINES - 1) + b"250 \r\n", [Reply(250, "", ("",) * MAX_LINES)]),
 ]
 
 ERRORS: list[tuple[bytes, str]] = [
@@ -52,12 +52,12 @@ ERRORS: list[tuple[bytes, str]] = [
     (b"250 Ok\r\r\n", "not a reply line"),
     (b"250 O\0k\r\n", "not a reply line"),
     (b"250-Ok\r\n251 Ok\r\n", "contradicting codes in one reply"),
-    (b"250-\r\n" * MOST_LINES + b"250 \r\n", "too many lines in one reply"),
-    (b"250 " + b"x" * (MOST_LINE_OCTETS - 5) + b"\r\n", "reply line too long"),
-    (b"250 " + b"x" * MOST_LINE_OCTETS, "reply line too long"),
+    (b"250-\r\n" * MAX_LINES + b"250 \r\n", "too many lines in one reply"),
+    (b"250 " + b"x" * (MAX_LINE_OCTETS - 5) + b"\r\n", "reply line too long"),
+    (b"250 " + b"x" * MAX_LINE_OCTETS, "reply line too long"),
     (b"334 " + b"x" * 12289 + b"\r\n", "reply line too long"),
     (b"334 " + b"x" * 12290, "reply line too long"),
-    (b"334-" + b"x" * MOST_LINE_OCTETS, "reply line too long"),
+    (b"334-" + b"x" * MAX_LINE_OCTETS, "reply line too long"),
 ]
 
 
