@@ -695,6 +695,7 @@ def test_while_it_waits_for_sessions_to_end_it_does_nothing(start: Start, monkey
     before = ticks_at_work(monitor.pid)
     time.sleep(0.3)
     assert ticks_at_work(monitor.pid) - before < 10
+    assert monitor.status() == 0
 
 
 def ticks_at_work(pid: int) -> int:
