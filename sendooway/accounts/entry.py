@@ -56,10 +56,21 @@ class Problem:
 
 
 @dataclass(frozen=True)
-class Listing:
-    """What one file or mapping gives. `searched` names what was read, printable and without secrets."""
+class Searched:
+    """A file, folder or mapping: its `name`, printable and without secrets. `absent` says that it is not there."""
 
-    searched: tuple[str, ...] = ()
+    name: str
+    absent: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.absent})" if self.absent else self.name
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What one file or mapping gives, and what was searched for that."""
+
+    searched: tuple[Searched, ...] = ()
     entries: tuple[Entry, ...] = ()
     problems: tuple[Problem, ...] = ()
 

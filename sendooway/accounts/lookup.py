@@ -15,7 +15,7 @@ from sendooway.accounts.account import (
     NoAccountFile,
     Unusable,
 )
-from sendooway.accounts.entry import Entry, Listing, Problem
+from sendooway.accounts.entry import Entry, Listing, Problem, Searched
 from sendooway.accounts.mailbox import is_mailbox_of
 from sendooway.accounts.user_file import UserFiles
 from sendooway.auth.identity import Identity
@@ -66,7 +66,7 @@ def _read(
 ) -> tuple[tuple[str, ...], _Served]:
     """The names of what one mapping searches, and the accounts that it gives by their patterns."""
     listing = list_accounts(mapping, user, files, netrcs)
-    return listing.searched, _served(entry.account for entry in listing.entries if entry.account)
+    return tuple(map(str, listing.searched)), _served(entry.account for entry in listing.entries if entry.account)
 
 
 def find_mailbox(address: str, mappings: Sequence[Mapping], user: Identity, files: UserFiles) -> Entry | None:
@@ -161,7 +161,8 @@ def expand(text: str, user: Identity, origin: Origin) -> str:
 
 def _from_mapping(mapping: Mapping, user: Identity, files: UserFiles) -> Listing:
     accounts = direct.parse(_decode(mapping), mapping.origin)
-    return Listing((f"direct: in {mapping.origin}",), tuple(Entry(account.origin, account) for account in accounts))
+    searched = Searched(f"direct: in {mapping.origin}")
+    return Listing((searched,), tuple(Entry(account.origin, account) for account in accounts))
 
 
 def _from_files(parse: _Parse) -> _Source:
@@ -200,8 +201,8 @@ def _list_file(path: str, parse: _Parse, user: Identity, files: UserFiles) -> Li
     try:
         text = files.read(path)
     except FileNotFoundError:
-        return Listing((f"{file} (no such file)",))
-    return Listing((file,)) + parse(text, file, user)
+        return Listing((Searched(file, "no such file"),))
+    return Listing((Searched(file),)) + parse(text, file, user)
 
 
 def _list_folder(path: str, parse: _Parse, user: Identity, files: UserFiles) -> Listing:
@@ -215,8 +216,8 @@ def _list_folder(path: str, parse: _Parse, user: Identity, files: UserFiles) -> 
     try:
         names = files.names(folder or "/", wanted)
     except FileNotFoundError:
-        return Listing((f"{_printable(path)} (no such folder)",))
-    found = Listing((_printable(path),))
+        return Listing((Searched(_printable(path), "no such folder"),))
+    found = Listing((Searched(_printable(path)),))
     for name in names:
         try:
             one = _list_file(f"{folder}/{name}", parse, user, files)

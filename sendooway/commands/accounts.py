@@ -11,7 +11,7 @@ from sendooway.accounts.entry import Entry, Problem, Retriever
 from sendooway.auth.identity import Identity
 from sendooway.commands.command_line import CommandLine, Syntax
 from sendooway.commands.output import show, show_json, terminal
-from sendooway.commands.reading import Reading, missing, missing_password, problems, read_all
+from sendooway.commands.reading import Reading, missing_password, problems, read_all
 from sendooway.commands.situation import Situation, survey, tilde, who_asks
 from sendooway.commands.table import Cell, Colour, Terminal, paragraph, printable, table, warnings
 from sendooway.config import Mapping
@@ -53,8 +53,8 @@ def run(line: CommandLine) -> int:
     readings = read_all(situation)
     errors = [str(reading.error) for reading in readings if reading.error]
     if line.has("source"):
-        names = [name for reading in readings for name in reading.listing.searched]
-        errors += [": ".join(parts) for parts in map(missing, names) if parts]
+        searched = (each for reading in readings for each in reading.listing.searched)
+        errors += [f"{each.name}: {each.absent}" for each in searched if each.absent]
     told = problems(readings, situation)
     if line.has("json"):
         objects = as_objects(readings, situation.passwords, secrets=line.has("show-secrets"))
@@ -149,7 +149,7 @@ def as_text(
     rows = [row for number, entry in enumerate(annotated, 1) for row in _rows(number, entry, situation)]
     lines = table(("sender", "#", "smarthost", "security", "login", "mechanism", "file"), rows, terminal)
     if not rows:
-        searched = [tilde(name, situation.user) for reading in readings for name in reading.listing.searched]
+        searched = [tilde(str(each), situation.user) for reading in readings for each in reading.listing.searched]
         lines = paragraph("No sender has an account. Searched: " + (", ".join(searched) or "nothing"), terminal, "  ")
     bare = [entry for entry in entries if entry.account is None and entry.retriever]
     if bare:

@@ -11,7 +11,7 @@ from sendooway.accounts.lookup import select
 from sendooway.accounts.mailbox import is_mailbox_of
 from sendooway.commands.command_line import CommandLine, Syntax
 from sendooway.commands.output import show, show_json, terminal
-from sendooway.commands.reading import Reading, missing, read_all
+from sendooway.commands.reading import Reading, read_all
 from sendooway.commands.situation import Situation, survey, tilde, who_asks
 from sendooway.commands.table import Colour, Terminal, marked, paragraph, printable, warnings
 from sendooway.privsep.smarthost_login import mechanisms
@@ -114,7 +114,7 @@ def _vain(reading: Reading, accounts: Sequence[Account | Unusable]) -> list[tupl
     else:
         why = "has no account"
     # Of a file that is not there, the name says so.
-    return [missing(name) or (name, why) for name in reading.listing.searched]
+    return [(searched.name, searched.absent or why) for searched in reading.listing.searched]
 
 
 def _matched(reverse_path: str, patterns: Sequence[str]) -> str:

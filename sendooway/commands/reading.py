@@ -14,9 +14,6 @@ from sendooway.origin import Origin
 from sendooway.privsep.password import PasswordError, Passwords
 from sendooway.secret import Secret
 
-# How the name of what was searched ends where there was nothing to be read.
-_MISSING = (" (no such file)", " (no such folder)")
-
 
 @dataclass(frozen=True)
 class Reading:
@@ -37,14 +34,6 @@ def _read(mapping: Mapping, situation: Situation) -> Reading:
         return Reading(mapping, list_accounts(mapping, situation.user, situation.files, situation.mappings))
     except AccountsError as error:
         return Reading(mapping, Listing(()), error)
-
-
-def missing(searched: str) -> tuple[str, str] | None:
-    """From a name in `Listing.searched`: the file or folder that is not there, and the words that say so; else None."""
-    if not searched.endswith(_MISSING):
-        return None
-    path, _, why = searched.removesuffix(")").rpartition(" (")
-    return path, why
 
 
 def missing_password(credentials: Credentials, passwords: Passwords) -> str | None:

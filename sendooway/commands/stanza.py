@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from sendooway.accounts.account import Security
-from sendooway.accounts.entry import Entry
+from sendooway.accounts.entry import Entry, Searched
 from sendooway.accounts.lookup import expand
 from sendooway.accounts.mailbox import is_mailbox_of
 from sendooway.auth.identity import Identity
@@ -58,7 +58,7 @@ def _beside(reading: Reading, address: str, proposal: Proposal, user: Identity) 
     if reading.error is not None or source not in _FORMATS:
         return None
     path = expand(reading.mapping.argument.octets.decode("utf-8", "backslashreplace"), user, reading.mapping.origin)
-    there = path in reading.listing.searched
+    there = Searched(path) in reading.listing.searched
     if path.endswith(("/", "*")):
         path, there = f"{path.rpartition('/')[0]}/{address}", False
     if (there and source in _ONE_A_FILE) or not _possible(source, proposal):

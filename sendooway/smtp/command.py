@@ -5,7 +5,7 @@ from binascii import Error as Base64Error
 from binascii import a2b_base64
 from dataclasses import dataclass, field
 
-from sendooway.smtp.pattern import compiled
+from sendooway.smtp.regex import compiled
 
 MAX_OCTETS = 512  # of a command line with its CR LF, RFC 5321, 4.5.3.1.4
 # SIZE, BODY, SMTPUTF8, AUTH and the DSN parameters each allow a longer line (26, 17, 10, 500 and 600 octets).

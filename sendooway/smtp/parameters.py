@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from sendooway.smtp.capabilities import Capabilities
 from sendooway.smtp.command import VISIBLE, Envelope, beyond_ascii_and
-from sendooway.smtp.pattern import compiled
+from sendooway.smtp.regex import compiled
 from sendooway.smtp.reply import Reply, reply
 
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from sendooway.smtp.pattern import compiled
+from sendooway.smtp.regex import compiled
 
 MAX_LINE_OCTETS = 4096  # of a smarthost's reply line, with its CR LF; RFC 5321, 4.5.3.1.5 allows 512
 MAX_CHALLENGE_OCTETS = 12288 + 6  # of 334 and base64, with its CR LF; RFC 4954, 4.
