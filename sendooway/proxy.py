@@ -213,7 +213,7 @@ def _meet(stream: Stream, address: str, balancers: Trust, log: Log, *, tls: bool
     try:
         client = client_address(receive_told(stream), address)
     except (HeaderError, Stopping) as error:
-        log.warning("balancer-refused", rip=address, reason=str(error) or "the server stops")
+        log.warning("balancer-refused", rip=address, reason=str(error))
         stream.close()
         return None
     return Peer(client, is_loopback(client), balancer="" if client == address else address, tls=tls)

@@ -174,8 +174,8 @@ class Session:
         except (TimeoutError, ClientTimeout) as error:
             reason = str(error)
             self._say_goodbye("4.4.2", "Timeout, closing")
-        except Stopping:
-            reason = "the server stops"
+        except Stopping as error:
+            reason = str(error)
             self._say_goodbye("4.3.2", "The server stops, try again")
         except AgentError as error:
             reason = f"agent: {error}"
@@ -408,12 +408,11 @@ class Session:
             return True
         received = self._received(mail, smarthost) if self._user.add_received_field else b""
         configuration = self._proxy.configuration
-        size_limit = configuration.ext_message_size or None
         adapted = adapt_mail(
             mail,
             smarthost.offers,
             eight_bit_needed=configuration.ext_8bit_mime is EightBitMime.FORCE,
-            size_limit=size_limit,
+            size_limit=configuration.ext_message_size or None,
             added=len(received),
             verified_tls=smarthost.verified_tls,
         )
@@ -421,31 +420,14 @@ class Session:
             self._log.event("mail-refused", sender=f"<{mail.address}>", reply=str(adapted))
             self._send(adapted)
             return True
-        relay = Relay(
-            self._lines,
-            adapted,
-            smarthost.offers,
-            trace=received,
-            size_limit=size_limit,
-            most_recipients=configuration.max_recipients,
-            most_errors=self._server.errors_left,
-            farewell=too_many_errors(configuration.user_settings.localname),
-            sign=lambda told: self._sign_lost(told, smarthost),
-            withhold=smarthost.withhold,
-        )
+        relay = self._relay(adapted, received, smarthost)
         smarthost.in_mail = True
         smarthost.mails += 1
         failure: str | None = None
         try:
-            splice(self._client, smarthost.stream, relay, self._limits, self._due)
-        except ClientTimeout as error:
+            self._splice(smarthost.stream, relay)
+        except (ClientTimeout, Stopping) as error:
             failure = str(error)
-            raise
-        except Stopping:
-            # What was asked gets its answer, above all a message whose delivery is unknown now.
-            relay.lose(failure := "the server stops")
-            with contextlib.suppress(ConnectionLost):
-                self._client.transport.send_now(relay.for_client)
             raise
         finally:
             if relay.lost is not None or not relay.done:
@@ -453,6 +435,37 @@ class Session:
             smarthost.in_mail = relay.accepted and not relay.ended
             unmet = [*dropped(mail, adapted), *relay.dropped]
             self._log_mail(mail, unmet, smarthost, relay, failure, monotonic() - begun)
+        self._mail_ended(mail, smarthost, relay)
+        return self._server.errors_left > 0
+
+    def _relay(self, mail: Envelope, received: bytes, smarthost: Smarthost) -> Relay:
+        """What frames this mail, which is as the smarthost can have it."""
+        configuration = self._proxy.configuration
+        return Relay(
+            self._lines,
+            mail,
+            smarthost.offers,
+            trace=received,
+            size_limit=configuration.ext_message_size or None,
+            most_recipients=configuration.max_recipients,
+            most_errors=self._server.errors_left,
+            farewell=too_many_errors(configuration.user_settings.localname),
+            sign=lambda told: self._sign_lost(told, smarthost),
+            withhold=smarthost.withhold,
+        )
+
+    def _splice(self, smarthost: Stream, relay: Relay) -> None:
+        try:
+            splice(self._client, smarthost, relay, self._limits, self._due)
+        except Stopping as error:
+            # What was asked gets its answer, above all a message whose delivery is unknown now.
+            relay.lose(str(error))
+            with contextlib.suppress(ConnectionLost):
+                self._client.transport.send_now(relay.for_client)
+            raise
+
+    def _mail_ended(self, mail: Envelope, smarthost: Smarthost, relay: Relay) -> None:
+        assert self._user is not None
         verdict = relay.outcome.verdict if relay.outcome is not None else None
         accepted = verdict is not None and verdict.positive
         if accepted and self._proxy.early is not None:
@@ -460,7 +473,6 @@ class Session:
         self._server.mail_ended(relay.errors, accepted=accepted)
         if relay.outcome is not None:
             self._expect_mail()
-        return self._server.errors_left > 0
 
     def _received(self, mail: Envelope, smarthost: Smarthost) -> bytes:
         """The trace field for this mail."""

@@ -23,6 +23,9 @@ class ConnectionLost(Exception):
 class Stopping(Exception):
     """The server stops, and this session's time is over."""
 
+    def __str__(self) -> str:
+        return "the server stops"
+
 
 class Transport(Protocol):
     """What a stream is made of. Both operations raise ConnectionLost. It keeps no octets, so that poll(2) tells of all
