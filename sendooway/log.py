@@ -6,6 +6,7 @@ full disk nor a dead syslog may stop mail, and waiting for them would.
 
 import os
 import select
+import stat
 import time
 from enum import IntEnum
 
@@ -257,6 +258,10 @@ def was_rotated(log: Log, destination: str | None) -> bool:
 def _standard_error() -> _File:
     # O_NONBLOCK belongs to what is open, not to our descriptor of it: setting it on a terminal or pipe would set
     # it for the shell and all others that write there. Opening it anew gives us one of our own.
+    if stat.S_ISREG(os.fstat(2).st_mode):
+        # A file never blocks, but where the next octet goes belongs to what is open, too: opened anew, they would
+        # write over our lines.
+        return _File(os.dup(2))
     try:
         return _File(os.open("/proc/self/fd/2", os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK))
     except OSError:  # a socket, or a terminal of someone else

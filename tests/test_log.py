@@ -292,6 +292,19 @@ def test_standard_error_gets_the_lines(pipe: tuple[int, int]) -> None:
     assert drain(pipe[0]).endswith(b"]: hello\n")
 
 
+def test_a_file_as_standard_error_is_written_to_where_others_have_come_to(tmp_path: Path) -> None:
+    path = tmp_path / "output"
+    with standard_error(os.open(path, os.O_WRONLY | os.O_CREAT)):
+        os.write(2, b"before\n")
+        log = open_log("&2")
+        log.event("hello")
+        log.close()
+        os.write(2, b"behind\n")
+    before, hello, behind = path.read_bytes().splitlines()
+    assert (before, behind) == (b"before", b"behind")
+    assert hello.endswith(b"]: hello")
+
+
 def test_a_full_pipe_costs_lines_but_no_time_and_they_are_counted(pipe: tuple[int, int]) -> None:
     reader, writer = pipe
     with standard_error(writer):
