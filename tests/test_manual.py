@@ -55,6 +55,14 @@ def test_the_commands_of_the_code_the_help_and_the_page_are_the_same() -> None:
     assert set(re.findall(r"^\.Ss (\w+)", page("sendooway.1"), re.MULTILINE)) == names
 
 
+@pytest.mark.parametrize("name", ["sendooway.1", "sendooway.conf.5"])
+def test_the_pages_tell_each_name_of_a_port(name: str) -> None:
+    # Roff has its macros among the words.
+    told = re.search(r"is a number or one of\s(?:\.Cm )?([\w ,\n.]*?)\s?\.\n", page(name))
+    assert told
+    assert set(re.findall(r"\w+", told[1])) - {"Cm", "and"} == set(config.SERVICES)
+
+
 @pytest.mark.parametrize("name", commands.NAMES)
 def test_the_options_of_a_command_its_help_and_the_page_are_the_same(name: str) -> None:
     command = commands.load(name)
