@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Callable
 
 from sendooway.config import ConfigurationError, Mapping, Parsed, login_possible
 from sendooway.config.file import exposure, read
@@ -18,40 +19,54 @@ def main(argv: list[str] | None = None, greeter: Greeter | None = None) -> int:
     """Run the command with these arguments (None: those of the process) and return its exit status.
 
     `greeter` may have greeted the client of a super-server already. The status is 64 for a wrong command line, 78 for
-    a wrong configuration, each with a message of one line on standard error; else that of the command or the daemon.
+    a wrong configuration, 74 for an answer that cannot be written, each with a message of one line on standard error;
+    else that of the command or the daemon.
     """
     argv = sys.argv[1:] if argv is None else argv
     hear_of_children()
+    _open_closed_streams()
     try:
         if argv and not argv[0].startswith("-"):
-            return _ask(argv[0], argv[1:])
+            return _printed(lambda: _ask(argv[0], argv[1:]))
         options = parse_options(argv)
-        if options.help:
-            print(HELP, end="")
-            return os.EX_OK
-        if options.version:
-            from sendooway import about
-
-            print(about.describe() if options.verbose else f"sendooway {about.version()}\n", end="")
-            return os.EX_OK
-        if options.print_config:
-            from sendooway.sample import SAMPLE
-
-            print(SAMPLE, end="")
-            return os.EX_OK
-        if options.check_config:
-            return _check_config(options)
+        if options.help or options.version or options.print_config or options.check_config:
+            return _printed(lambda: _tell(options))
         # Only now, so that the answers above are quick. The daemon reads the configuration itself, in a process of
         # its own: the one that serves the network never has its passwords in memory.
         from sendooway import daemon
 
         return daemon.run(options, greeter or Greeter())
     except UsageError as error:
-        print(f"sendooway: {error} (--help shows all options)", file=sys.stderr)
-        return os.EX_USAGE
+        from sendooway import daemon
+
+        return daemon.refuse(f"{error} (--help shows all options)")
     except ConfigurationError as error:
         print(f"sendooway: {error}", file=sys.stderr)
         return os.EX_CONFIG
+
+
+def _open_closed_streams() -> None:
+    # Python has None for a stream that was closed, and takes that for standard output where it is to print.
+    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115
+    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
+
+
+def _printed(answer: Callable[[], int]) -> int:
+    """Print an answer. Returns what `answer` does, unless it is interrupted or cannot be written."""
+    try:
+        status = answer()
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        return _SIGINT
+    except OSError as error:
+        # Python must not try again at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if isinstance(error, BrokenPipeError):
+            # Whoever reads has had enough, as `head` has.
+            return _SIGPIPE
+        print(f"sendooway: cannot write the answer: {error.strerror}", file=sys.stderr)
+        return os.EX_IOERR
+    return status
 
 
 def _ask(name: str, argv: list[str]) -> int:
@@ -60,16 +75,24 @@ def _ask(name: str, argv: list[str]) -> int:
 
     if name not in commands.NAMES:
         raise UsageError(f"{name!r} is no command; there are {', '.join(commands.NAMES)}")
-    try:
-        status = commands.run(name, argv)
-        sys.stdout.flush()
-    except BrokenPipeError:
-        # Whoever reads has had enough, as `head` has. Python must not try again at its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return _SIGPIPE
-    except KeyboardInterrupt:
-        return _SIGINT
-    return status
+    return commands.run(name, argv)
+
+
+def _tell(options: Options) -> int:
+    """Print what one of the options asks for that serve nobody. Raises UsageError, ConfigurationError."""
+    if options.help:
+        print(HELP, end="")
+    elif options.version:
+        from sendooway import about
+
+        print(about.describe() if options.verbose else f"sendooway {about.version()}\n", end="")
+    elif options.print_config:
+        from sendooway.sample import SAMPLE
+
+        print(SAMPLE, end="")
+    else:
+        return _check_config(options)
+    return os.EX_OK
 
 
 def _check_config(options: Options) -> int:

@@ -41,6 +41,13 @@ def run(options: Options, greeter: Greeter) -> int:
     return status
 
 
+def refuse(reason: str) -> int:
+    """Say what is wrong with the command line, and return the exit status. Where a super-server has started us, the log
+    is told: its client is to hear nothing but SMTP."""
+    _tidy_standard_streams()
+    return _report(os.EX_USAGE, reason, open_log(None)) if _is_socket(0) else _fail(os.EX_USAGE, reason)
+
+
 def _serve(start: "_Start", greeter: Greeter, *, told_client: bool) -> int:
     options = start.options
     try:

@@ -155,6 +155,51 @@ def test_what_is_neither_option_nor_command_ends_with_64(capsys: pytest.CaptureF
     assert "'chekc' is no command; there are accounts, explain, check, discover" in capsys.readouterr().err
 
 
+def in_a_shell(words: str, redirection: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["/bin/bash", "-c", f"{sys.executable} -m sendooway {words} {redirection}"],
+        capture_output=True,
+        text=True,
+        check=False,
+        # With PYTHONUNBUFFERED, Python notices earlier.
+        env={"PATH": os.environ["PATH"]},
+    )
+
+
+ANSWERS = [
+    "--help",
+    "--version",
+    "--print-config",
+    "--check-config -c /dev/null",
+    "accounts --help",
+    "explain --json x@y",
+]
+
+
+@pytest.mark.parametrize("words", ANSWERS)
+def test_an_answer_that_cannot_be_written_ends_with_74_and_one_line(words: str) -> None:
+    done = in_a_shell(words, "> /dev/full")
+    assert done.stderr == "sendooway: cannot write the answer: No space left on device\n"
+    assert done.returncode == 74
+
+
+@pytest.mark.parametrize("words", ANSWERS)
+def test_nobody_needs_to_read_an_answer(words: str) -> None:
+    done = in_a_shell(words, "| true; exit ${PIPESTATUS[0]}")
+    assert done.stderr == ""
+    assert done.returncode in (0, 1, 128 + 13)  # whether true ends first is a matter of chance
+
+
+@pytest.mark.parametrize("words", ANSWERS)
+def test_with_standard_output_closed_the_status_is_the_answer(words: str) -> None:
+    silent, closed = in_a_shell(words, "> /dev/null"), in_a_shell(words, ">&-")
+    assert (closed.stderr, closed.returncode) == (silent.stderr, silent.returncode)
+
+
+def test_with_standard_error_closed_what_is_wrong_is_not_told_to_standard_output() -> None:
+    assert in_a_shell("--no-such", "2>&-").stdout == ""
+
+
 @pytest.mark.slow
 def test_a_reader_that_stops_reading_is_no_trouble(tmp_path: Path) -> None:
     rc = tmp_path / "rc"

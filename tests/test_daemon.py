@@ -127,6 +127,23 @@ def test_under_inetd_a_client_hears_that_nobody_serves_it_and_not_why(configurat
     assert done.returncode == 78
 
 
+@pytest.mark.parametrize("standard_error", ["2>&0", "2>&-"])
+def test_under_inetd_a_client_does_not_hear_of_a_wrong_command_line(standard_error: str) -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        done = subprocess.run(
+            ["/bin/sh", "-c", f'exec "$@" {standard_error}', "sh", *command("-i", "--no-such")],
+            stdin=theirs.fileno(),
+            stdout=theirs.fileno(),
+            cwd=ROOT,
+            timeout=PATIENCE,
+            check=False,
+        )
+        theirs.close()
+        assert ours.recv(100) == b""
+    assert done.returncode == 64
+
+
 def test_a_socket_as_standard_input_is_the_connection_whatever_the_file_says(
     configuration: Path, tmp_path: Path
 ) -> None:
