@@ -77,15 +77,17 @@ def _bind_path(path: str) -> socket.socket:
 
 
 def _is_alive(path: str) -> bool:
-    """Whether a server listens there. The socket of a dead one is removed. Raises OSError."""
+    """Whether a server listens there. The socket of a dead one is removed. Raises OSError, ListenError."""
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
             probe.connect(path)
     except FileNotFoundError:
         return False
     except ConnectionRefusedError:
-        if stat.S_ISSOCK(os.lstat(path).st_mode):
-            os.unlink(path)
+        if not stat.S_ISSOCK(os.lstat(path).st_mode):
+            reason = "what is there is no socket; remove it, or name another path"
+            raise ListenError(f"cannot listen on unix:{path}: {reason}") from None
+        os.unlink(path)
         return False
     return True
 

@@ -55,6 +55,14 @@ def test_a_socket_left_by_a_dead_server_is_replaced_and_a_live_one_is_an_error(t
     live.close()
 
 
+@pytest.mark.parametrize("make", [Path.touch, Path.mkdir])
+def test_what_is_no_socket_stays_and_is_an_error_that_says_so(tmp_path: Path, make: Callable[[Path], None]) -> None:
+    make(tmp_path / "submission")
+    with pytest.raises(ListenError, match="submission: what is there is no socket; remove it, or name another path"):
+        bind(Listen(path=str(tmp_path / "submission")))
+    assert (tmp_path / "submission").exists()
+
+
 def test_a_socket_that_may_not_be_removed_is_an_error_naming_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
