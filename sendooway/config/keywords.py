@@ -212,8 +212,9 @@ def _look_for_lost_password(found: _Found, origin: Origin, line: str, value: str
 def _unknown(origin: Origin, keyword: str, *, by_user: bool) -> ConfigurationError:
     import difflib  # two milliseconds that only an error costs
 
-    close = difflib.get_close_matches(keyword.lower(), KEYWORDS, 1)
-    names = [KEYWORDS[close[0]].name] if close else sorted(row.name for row in KEYWORDS.values())
+    known = {lower: row.name for lower, row in KEYWORDS.items() if row.user or not by_user}
+    close = difflib.get_close_matches(keyword.lower(), known, 1)
+    names = [known[close[0]]] if close else sorted(known.values())
     shown = "" if by_user else keyword if keyword.isprintable() and len(keyword) <= 40 else repr(keyword[:40])
     return ConfigurationError(origin, shown, f"unknown keyword; {values.either(names)} would be right")
 

@@ -1,5 +1,6 @@
 """sendooway.conf: what is accepted, what it means, and how it is refused."""
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -23,7 +24,7 @@ from sendooway.config import (
     default_mappings,
     login_possible,
 )
-from sendooway.config.keywords import MAX_LINE, parse, parse_user_include, redact
+from sendooway.config.keywords import KEYWORDS, MAX_LINE, parse, parse_user_include, redact
 from sendooway.origin import Origin
 from sendooway.secret import Secret
 
@@ -573,6 +574,13 @@ def test_errors_in_the_users_file_quote_nothing_of_it(text: str, message: str) -
         parse_user_include(text, "rc", UserSettings("mail.test"))
     assert str(caught.value).startswith(message)
     assert "hunter2" not in str(caught.value)
+
+
+def test_a_user_hears_of_no_keyword_that_only_the_administrator_may_set() -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        parse_user_include("hunter2 = 1", "rc", UserSettings("mail.test"))
+    told = set(re.findall(r"\w+", str(caught.value))) & {row.name for row in KEYWORDS.values()}
+    assert told == {row.name for row in KEYWORDS.values() if row.user}
 
 
 # Without the secrets
