@@ -63,7 +63,7 @@ def parse(text: str, file: str, repeatable: Set[tuple[str, str]]) -> dict[str, S
             name, section, value = header, sections.setdefault(header, Section(origin, {})), None
             continue
         if section is None:
-            raise NoAccountFile(origin, "a section like [retriever] must stand before this line")
+            raise NoAccountFile(origin, "a section must begin before this line, by its name in brackets")
         key, first_line = _split(content, origin)
         if key in section.values and (name, key) not in repeatable:
             raise AccountsError(origin, "this key stands twice in its section: remove one")

@@ -184,11 +184,11 @@ def test_an_account_without_credentials_is_known_but_unusable(text: str, line: i
         (TLS + MOON + "server = other\n", 5, "twice"),
         ("[retriever]\nserver = a\nSERVER = b\n", 3, "twice"),
         ("[a]\n[b]\n[a]\n", 3, "section stands twice"),
-        ("server = secret\n", 1, "section like"),
+        ("server = secret\n", 1, "a section must begin"),
         ("[a]\nsecret\n", 2, "`key = value`"),
         ("[a]\n= secret\n", 2, "`key = value`"),
-        ("[]\n", 1, "section like"),
-        ("\ufeff[a]\n", 1, "section like"),
+        ("[]\n", 1, "a section must begin"),
+        ("\ufeff[a]\n", 1, "a section must begin"),
     ],
 )
 def test_an_error_names_the_line_and_what_would_be_right(text: str, line: int, reason: str) -> None:

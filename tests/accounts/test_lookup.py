@@ -228,7 +228,7 @@ def test_what_is_no_account_file_in_a_folder_is_skipped_and_said(folder: Path) -
     listing = listed(folder)
     assert [str(problem) for problem in listing.problems] == [
         f"{folder}/log:2: skipped: a line must not have more than {MAX_LINE_OCTETS} octets",
-        f"{folder}/notes:1: skipped: a section like [retriever] must stand before this line",
+        f"{folder}/notes:1: skipped: a section must begin before this line, by its name in brackets",
         f"{folder}/pipe: skipped: must be a regular file",
     ]
     assert len(listing.entries) == 2

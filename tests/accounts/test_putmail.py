@@ -96,6 +96,11 @@ def test_another_file_is_none_of_putmail(text: str) -> None:
         parse(text)
 
 
+def test_a_line_without_a_section_hears_of_no_section_of_another_program() -> None:
+    with pytest.raises(NoAccountFile, match=r"a section must begin before this line, by its name in brackets"):
+        parse("garbage\n")
+
+
 @given(
     st.one_of(
         st.binary().map(lambda octets: octets.decode("utf-8", "surrogateescape")),
