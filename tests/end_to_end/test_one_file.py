@@ -449,6 +449,7 @@ def test_it_is_installed_and_removed_by_the_gnu_conventions(tmp_path: Path) -> N
         "usr/lib/systemd/system/sendooway.service",
         "usr/lib/sysusers.d/sendooway.conf",
         "usr/lib/tmpfiles.d/sendooway.conf",
+        "usr/share/doc/sendooway/SECURITY.md",
         "usr/share/doc/sendooway/examples/inetd/inetd.conf",
     } < set(installed)
     assert [name for name in installed if not name.startswith("usr/")] == ["etc/pam.d/sendooway", "etc/sendooway.conf"]
