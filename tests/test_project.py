@@ -1,6 +1,10 @@
 """What newcomers and the continuous integration rely on."""
 
+import os
+import subprocess
 from pathlib import Path
+
+from sendooway.cli import main
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -9,6 +13,15 @@ def test_the_readme_names_the_two_commands() -> None:
     readme = (ROOT / "README.md").read_text()
     assert "make run" in readme
     assert "make test" in readme
+
+
+def test_the_readme_s_configuration_for_a_laptop_is_good_whatever_the_umask(tmp_path: Path) -> None:
+    _, _, section = (ROOT / "README.md").read_text().partition("### 3. ")
+    block = section.partition("```sh\n")[2].partition("```")[0]
+    lines = [line for line in block.splitlines() if not line.startswith(("install ", "systemctl "))]
+    environment = {**os.environ, "HOME": str(tmp_path)}
+    subprocess.run(["/bin/sh", "-ec", "\n".join(["umask 002", *lines])], env=environment, check=True)
+    assert main(["--check-config", "-c", str(tmp_path / ".config/sendooway.conf")]) == 0
 
 
 def test_continuous_integration_runs_what_developers_run() -> None:
